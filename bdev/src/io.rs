@@ -1,0 +1,126 @@
+//! The words of block I/O: what is asked of a channel, and what it answers.
+
+use crate::memory::IoVecs;
+
+/// Names a request among those its submitter has in flight on one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tag(pub u32);
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// Blocks into memory. Segments that discard ([`IoVecs::push_discard`]) are skipped.
+    Read,
+    /// Memory into blocks.
+    Write,
+    /// Everything that was acknowledged before goes where the backend promises it to be.
+    Flush,
+    /// The blocks are no longer needed; they read as zeroes afterwards.
+    Unmap,
+    /// The blocks read as zeroes afterwards.
+    WriteZeroes {
+        /// They may be deallocated for it.
+        unmap: bool,
+    },
+    /// Memory against blocks: [`Status::CompareFailure`] when any byte differs.
+    Compare,
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct Io {
+    /// What to do.
+    pub op: Op,
+    /// Force unit access: what is written is where a flush would bring it, before it completes.
+    pub fua: bool,
+    /// The first logical block; 0 for a flush.
+    pub lba: u64,
+    /// How many logical blocks; 0 for a flush.
+    pub blocks: u32,
+    /// The submitter's name for it.
+    pub tag: Tag,
+    /// The memory: `blocks * block_size` bytes for read, write and compare, else empty.
+    pub iovecs: IoVecs,
+}
+
+// A request is moved by value at each step of its way.
+const _: () = assert!(size_of::<Io>() <= 96);
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Done.
+    Success,
+    /// Some of its blocks lie past the end.
+    LbaOutOfRange,
+    /// The medium could not be read.
+    ReadError,
+    /// The medium could not be written.
+    WriteError,
+    /// A compare found a difference.
+    CompareFailure,
+    /// The backend has no space left for what was written.
+    CapacityExceeded,
+    /// The device cannot do this: see [`Features`], or it is read-only.
+    NotSupported,
+    /// It was cancelled; what it had done until then stays done.
+    Aborted,
+    /// The guest's memory could not be accessed.
+    MemoryError,
+    /// The request contradicts itself, or the backend broke.
+    InternalError,
+}
+
+/// The one answer to one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    /// The request's tag.
+    pub tag: Tag,
+    /// How it ended.
+    pub status: Status,
+}
+
+/// The shape of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes per logical block: a power of two, 512 at least.
+    pub block_size: u32,
+    /// Logical blocks.
+    pub blocks: u64,
+    /// What aligned size is fast, in bytes: a multiple of the block size.
+    pub optimal_io_bytes: u32,
+    /// Writes are refused with [`Status::NotSupported`].
+    pub read_only: bool,
+    /// An acknowledged write may be lost with the power until a flush.
+    pub volatile_cache: bool,
+}
+
+impl Geometry {
+    /// Whether the device has all `blocks` blocks from `lba` on.
+    #[must_use]
+    pub fn contains(&self, lba: u64, blocks: u32) -> bool {
+        lba.checked_add(u64::from(blocks))
+            .is_some_and(|end| end <= self.blocks)
+    }
+
+    /// How many bytes `blocks` blocks are.
+    #[must_use]
+    pub fn bytes(&self, blocks: u32) -> u64 {
+        u64::from(blocks) * u64::from(self.block_size)
+    }
+}
+
+/// What a device can do. Each true thing is told to guests, so each must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features {
+    /// [`Op::Flush`].
+    pub flush: bool,
+    /// [`Io::fua`].
+    pub fua: bool,
+    /// [`Op::Unmap`].
+    pub unmap: bool,
+    /// [`Op::WriteZeroes`].
+    pub write_zeroes: bool,
+    /// [`Op::Compare`].
+    pub compare: bool,
+}

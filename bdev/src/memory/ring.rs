@@ -1,0 +1,160 @@
+//! A queue in guest memory.
+#![allow(unsafe_code)] // Atomic words in guest memory, and a prefetch.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::guest::{Mapping, Span, Spans};
+use super::{Access, MemoryError, copy};
+
+/// Entries of a queue in guest memory, read and written in words of 8 bytes, each of them whole. It
+/// holds a lease: its memory stays mapped as long as it lives, even if its region was removed. An
+/// index past the end wraps, a word past the end of an entry wraps within it. Not `Send`.
+#[derive(Debug)]
+pub struct GuestRing {
+    first: Piece,
+    /// What lies in other regions, or elsewhere in the same file.
+    more: Vec<Piece>,
+    entries: u32,
+    entry_shift: u32,
+    word_mask: usize,
+    writable: bool,
+}
+
+/// Entries that follow one another in our address space.
+#[derive(Debug)]
+struct Piece {
+    address: *mut u8,
+    entries: u32,
+    mapping: Rc<Mapping>,
+}
+
+impl GuestRing {
+    /// `entry_size` is a power of two of 8 bytes at least, the spans start at a multiple of it and
+    /// have `entries` entries together. Regions consist of whole pages, so no entry, and no word,
+    /// is cut between two of them.
+    pub(super) fn new(
+        spans: Spans<'_>,
+        entry_size: u32,
+        entries: u32,
+        access: Access,
+    ) -> Result<GuestRing, MemoryError> {
+        let mut pieces = Vec::new();
+        for span in spans {
+            let Span {
+                mapping,
+                address,
+                len,
+            } = span?;
+            let entries = (len / entry_size as usize) as u32;
+            pieces.push(Piece {
+                address,
+                entries,
+                mapping: Rc::clone(mapping),
+            });
+        }
+        if pieces.is_empty() {
+            return Err(MemoryError::Misaligned);
+        }
+        let first = pieces.remove(0);
+        Ok(GuestRing {
+            first,
+            more: pieces,
+            entries,
+            entry_shift: entry_size.trailing_zeros(),
+            word_mask: entry_size as usize / 8 - 1,
+            writable: access == Access::Write,
+        })
+    }
+
+    /// How many entries it has.
+    #[must_use]
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Reads a word of an entry, in no order with anything else.
+    #[must_use]
+    #[inline]
+    pub fn load(&self, index: u32, word: usize) -> u64 {
+        self.word(index, word).load(Ordering::Relaxed)
+    }
+
+    /// Reads a word of an entry before anything that follows in program order. Its partner is the
+    /// guest's store of that word, after the others.
+    #[must_use]
+    #[inline]
+    pub fn load_acquire(&self, index: u32, word: usize) -> u64 {
+        self.word(index, word).load(Ordering::Acquire)
+    }
+
+    /// Writes a word of an entry, in no order with anything else. A ring made for
+    /// [`Access::Read`] is left as it is.
+    #[inline]
+    pub fn store(&self, index: u32, word: usize, value: u64) {
+        if self.writable {
+            self.word(index, word).store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a word of an entry after everything before it in program order. Its partner is the
+    /// guest's load of that word, before the others. As [`store`](Self::store) otherwise.
+    #[inline]
+    pub fn store_release(&self, index: u32, word: usize, value: u64) {
+        if self.writable {
+            self.word(index, word).store(value, Ordering::Release);
+        }
+    }
+
+    /// Brings an entry near.
+    #[inline]
+    pub fn prefetch(&self, index: u32) {
+        copy::prefetch_line(self.entry(index));
+    }
+
+    /// Whether a region of it was removed: the queue has to be parked and the ring dropped.
+    #[must_use]
+    #[inline]
+    pub fn retired(&self) -> bool {
+        self.first.mapping.retired() || self.more.iter().any(|piece| piece.mapping.retired())
+    }
+
+    #[inline]
+    fn word(&self, index: u32, word: usize) -> &AtomicU64 {
+        let address = self.entry(index).wrapping_add((word & self.word_mask) * 8);
+        // SAFETY: the word lies within an entry, which lies within a piece; the piece is mapped
+        // while we hold its lease, and is aligned to the entry's size of 8 bytes at least. Whoever
+        // else accesses it, in this process, does so as an atomic or by raw copy.
+        unsafe { AtomicU64::from_ptr(address.cast()) }
+    }
+
+    #[inline]
+    fn entry(&self, index: u32) -> *mut u8 {
+        let index = if index < self.entries {
+            index
+        } else {
+            index % self.entries
+        };
+        if index < self.first.entries {
+            return self
+                .first
+                .address
+                .wrapping_add((index as usize) << self.entry_shift);
+        }
+        self.entry_in_more(index - self.first.entries)
+    }
+
+    #[cold]
+    fn entry_in_more(&self, mut index: u32) -> *mut u8 {
+        for piece in &self.more {
+            if index < piece.entries {
+                return piece
+                    .address
+                    .wrapping_add((index as usize) << self.entry_shift);
+            }
+            index -= piece.entries;
+        }
+        // Not reached: the pieces have `entries` entries together. The first entry is in bounds.
+        self.first.address
+    }
+}

@@ -1,0 +1,246 @@
+//! Memory that is shared by descriptor: doorbells that a client writes, state that outlives us.
+#![allow(unsafe_code)] // Views of mapped bytes as atomics.
+
+use std::any::TypeId;
+use std::ops::{Deref, Range};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::slice;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::fcntl::{self, FcntlArg, SealFlag};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat;
+use nix::unistd;
+use zerocopy::{FromBytes, KnownLayout};
+
+use super::map::Map;
+use super::{Iova, MapError, PAGE_BYTES, sigbus};
+
+/// What becomes of new pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seal {
+    /// They are given to a client: the file can never be resized.
+    Doorbells,
+    /// They never leave our processes.
+    State,
+}
+
+/// Pages of a memory file. They are used either as words of 32 bits or as typed slices, whichever
+/// comes first: the other finds nothing, so that safe code never sees one memory as two types.
+#[derive(Debug)]
+pub struct SharedPages {
+    // Declared before the map: it has to go first.
+    _guard: sigbus::Guard,
+    map: Map,
+    fd: OwnedFd,
+    len: usize,
+    usage: AtomicU8,
+    slices: Mutex<Vec<(Range<usize>, TypeId)>>,
+}
+
+/// Nobody has looked at the pages yet.
+const UNUSED: u8 = 0;
+/// They are words.
+const WORDS: u8 = 1;
+/// They are slices.
+const SLICES: u8 = 2;
+
+impl SharedPages {
+    /// New pages of zeroes, `len` bytes rounded up to whole pages.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the kernel refuses.
+    pub fn new(name: &str, len: usize, seal: Seal) -> Result<Arc<Self>, MapError> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let fd = memfd_create(name, flags).map_err(MapError::os("create a memfd"))?;
+        let too_large = MapError::TooLarge {
+            needed: len as u64,
+            limit: isize::MAX as u64,
+        };
+        let size = len.checked_next_multiple_of(PAGE_BYTES).ok_or(too_large)?;
+        let size = i64::try_from(size).map_err(|_| too_large)?;
+        unistd::ftruncate(&fd, size).map_err(MapError::os("size a memfd"))?;
+        if seal == Seal::Doorbells {
+            let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+            fcntl::fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))
+                .map_err(MapError::os("seal a memfd"))?;
+        }
+        Self::from_fd(fd, 0, len)
+    }
+
+    /// The pages of a file that is there: a device's doorbells, for its client, or state to
+    /// recover.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file is too small or the offset not a multiple of 4 KiB, and when the kernel
+    /// refuses.
+    pub fn from_fd(fd: OwnedFd, offset: u64, len: usize) -> Result<Arc<Self>, MapError> {
+        let stat = stat::fstat(&fd).map_err(MapError::os("examine the descriptor"))?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let empty = MapError::Range {
+            iova: Iova(offset),
+            len: len as u64,
+        };
+        let needed = offset
+            .checked_add(len as u64)
+            .filter(|_| len > 0)
+            .ok_or(empty)?;
+        if needed > size {
+            return Err(MapError::TooSmall { size, needed });
+        }
+        if offset % PAGE_BYTES as u64 != 0 {
+            return Err(MapError::Misaligned {
+                iova: Iova(0),
+                offset,
+                len: len as u64,
+            });
+        }
+        let mapped = len.next_multiple_of(PAGE_BYTES);
+        let map = Map::file(fd.as_fd(), offset, mapped, true, PAGE_BYTES)?;
+        let guard = sigbus::Guard::new(map.address(), map.len())?;
+        let (usage, slices) = (AtomicU8::new(UNUSED), Mutex::default());
+        Ok(Arc::new(SharedPages {
+            _guard: guard,
+            map,
+            fd,
+            len,
+            usage,
+            slices,
+        }))
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "empty pages are never made")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The word at `byte_offset`; 0 where there is none: past the end, between two words, or in
+    /// pages used as slices.
+    #[must_use]
+    #[inline]
+    pub fn load_u32(&self, byte_offset: usize, order: Ordering) -> u32 {
+        self.word(byte_offset).map_or(0, |word| word.load(order))
+    }
+
+    /// Stores the word at `byte_offset`; nothing where there is none.
+    #[inline]
+    pub fn store_u32(&self, byte_offset: usize, value: u32, order: Ordering) {
+        if let Some(word) = self.word(byte_offset) {
+            word.store(value, order);
+        }
+    }
+
+    /// All of it as words; none in pages used as slices.
+    #[must_use]
+    #[inline]
+    pub fn words(&self) -> &[AtomicU32] {
+        if !self.claim_usage(WORDS) {
+            return &[];
+        }
+        // SAFETY: the mapping lives as long as `self`, is aligned to pages, and has `len` bytes. It
+        // is only ever accessed as these atomics: slices are refused from now on.
+        unsafe { slice::from_raw_parts(self.map.address().as_ptr().cast(), self.len / 4) }
+    }
+
+    /// `count` values from `byte_offset` on, which keep the pages alive. None past the end,
+    /// misaligned, in pages used as words, and where a slice of another type was taken. Only for
+    /// pages that are never given away; `T` consists of plain atomics, since the bytes are shared.
+    #[must_use]
+    pub fn slice<T>(self: &Arc<Self>, byte_offset: usize, count: usize) -> Option<SharedSlice<T>>
+    where
+        T: FromBytes + KnownLayout + Sync + 'static,
+    {
+        let end = size_of::<T>()
+            .checked_mul(count)?
+            .checked_add(byte_offset)?;
+        let aligned = byte_offset % align_of::<T>() == 0 && align_of::<T>() <= PAGE_BYTES;
+        if size_of::<T>() == 0 || end > self.len || !aligned || !self.claim_usage(SLICES) {
+            return None;
+        }
+        self.claim_range::<T>(byte_offset..end)
+            .then(|| SharedSlice {
+                start: self.map.address().as_ptr().wrapping_add(byte_offset).cast(),
+                count,
+                _pages: Arc::clone(self),
+            })
+    }
+
+    #[inline]
+    fn word(&self, byte_offset: usize) -> Option<&AtomicU32> {
+        if byte_offset % 4 != 0 {
+            None
+        } else {
+            self.words().get(byte_offset / 4)
+        }
+    }
+
+    /// Decides on first use what the pages are. Relaxed: the value guards no other memory.
+    #[inline]
+    fn claim_usage(&self, usage: u8) -> bool {
+        let now = self.usage.load(Ordering::Relaxed);
+        now == usage || (now == UNUSED && self.decide_usage(usage))
+    }
+
+    #[cold]
+    fn decide_usage(&self, usage: u8) -> bool {
+        let decided =
+            self.usage
+                .compare_exchange(UNUSED, usage, Ordering::Relaxed, Ordering::Relaxed);
+        decided.is_ok() || decided == Err(usage)
+    }
+
+    /// Whether these bytes are free to be values of type `T`: none of them is in a slice of another
+    /// type, or in one whose values start elsewhere.
+    fn claim_range<T: 'static>(&self, range: Range<usize>) -> bool {
+        let kind = TypeId::of::<T>();
+        let mut slices = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
+        let agrees = |(other, other_kind): &(Range<usize>, TypeId)| {
+            let apart = other.end <= range.start || range.end <= other.start;
+            let shift = range.start.abs_diff(other.start);
+            apart || (*other_kind == kind && shift % size_of::<T>() == 0)
+        };
+        if !slices.iter().all(agrees) {
+            return false;
+        }
+        if !slices.iter().any(|(other, _)| *other == range) {
+            slices.push((range, kind));
+        }
+        true
+    }
+}
+
+/// Values in shared pages, which it keeps alive.
+#[derive(Debug)]
+pub struct SharedSlice<T> {
+    start: *const T,
+    count: usize,
+    _pages: Arc<SharedPages>,
+}
+
+// SAFETY: it is a counted reference to a `[T]`, and `T` is `Sync` (a bound of the only
+// constructor).
+unsafe impl<T: Sync> Send for SharedSlice<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for SharedSlice<T> {}
+
+impl<T> Deref for SharedSlice<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the range was checked for bounds and alignment, `T` has no invalid bytes
+        // (FromBytes), the pages live as long as we do, and are seen as this type only.
+        unsafe { slice::from_raw_parts(self.start, self.count) }
+    }
+}
