@@ -279,3 +279,158 @@ fn check_access_mode(fd: BorrowedFd<'_>, writable: bool) -> Result<(), MapError>
         Err(MapError::AccessMode { writable })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: u64 = PAGE_BYTES as u64;
+
+    /// A memory file of `pages` pages, not mapped.
+    fn file(pages: u64) -> OwnedFd {
+        let fd = memfd_create("test", MFdFlags::MFD_CLOEXEC).unwrap();
+        unistd::ftruncate(&fd, (pages * PAGE) as i64).unwrap();
+        fd
+    }
+
+    /// The file opened again, for another access.
+    fn reopen(fd: &OwnedFd, flags: OFlag) -> OwnedFd {
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd));
+        fcntl::open(path.as_str(), flags, stat::Mode::empty()).unwrap()
+    }
+
+    fn backings() -> Backings {
+        Backings::new(MemoryPolicy::SharedOnly)
+    }
+
+    #[test]
+    fn the_same_file_is_mapped_once_for_each_access() {
+        let (fd, mut backings) = (file(4), backings());
+        let again = reopen(&fd, OFlag::O_RDWR);
+        let first = backings.open(fd.try_clone().unwrap(), PAGE, true).unwrap();
+        assert_eq!(
+            first.len(),
+            4 * PAGE,
+            "all of the file, not only what was needed"
+        );
+        let second = backings.open(again, 4 * PAGE, true).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        let third = backings.open(fd, PAGE, false).unwrap();
+        assert!(!Arc::ptr_eq(&first, &third) && !third.writable());
+    }
+
+    #[test]
+    fn a_file_that_has_grown_is_mapped_anew_when_more_is_needed() {
+        let (fd, mut backings) = (file(1), backings());
+        let short = backings.open(fd.try_clone().unwrap(), PAGE, true).unwrap();
+        unistd::ftruncate(&fd, 3 * PAGE as i64).unwrap();
+        let same = backings.open(fd.try_clone().unwrap(), PAGE, true).unwrap();
+        assert!(Arc::ptr_eq(&short, &same));
+        let long = backings.open(fd, 2 * PAGE, true).unwrap();
+        assert_eq!((short.len(), long.len()), (PAGE, 3 * PAGE));
+    }
+
+    #[test]
+    fn a_file_too_small_for_its_map_is_refused() {
+        let error = backings().open(file(2), 2 * PAGE + 1, true).unwrap_err();
+        assert_eq!(
+            error,
+            MapError::TooSmall {
+                size: 2 * PAGE,
+                needed: 2 * PAGE + 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_descriptor_without_the_access_is_refused() {
+        let fd = file(1);
+        let open = |flags, writable| {
+            backings()
+                .open(reopen(&fd, flags), PAGE, writable)
+                .map(|backing| backing.writable())
+        };
+        assert_eq!(open(OFlag::O_RDONLY, false), Ok(false));
+        assert_eq!(
+            open(OFlag::O_RDONLY, true),
+            Err(MapError::AccessMode { writable: true })
+        );
+        assert_eq!(
+            open(OFlag::O_WRONLY, true),
+            Err(MapError::AccessMode { writable: true })
+        );
+        assert_eq!(
+            open(OFlag::O_WRONLY, false),
+            Err(MapError::AccessMode { writable: false })
+        );
+    }
+
+    #[test]
+    fn what_is_no_file_in_memory_is_refused() {
+        let socket = unistd::pipe().unwrap().0;
+        assert_eq!(
+            backings().open(socket, 0, false).unwrap_err(),
+            MapError::NotAFile
+        );
+        let elsewhere = std::fs::File::open("/proc/self/status").unwrap();
+        let refused = backings().open(elsewhere.into(), 0, false).unwrap_err();
+        assert!(matches!(refused, MapError::FileKind { .. }), "{refused}");
+    }
+
+    #[test]
+    fn any_file_is_taken_where_the_operator_allows_it() {
+        let program = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+        let mut backings = Backings::new(MemoryPolicy::AnyFile);
+        assert!(backings.open(program.into(), PAGE, false).is_ok());
+    }
+
+    #[test]
+    fn a_mapping_is_collected_when_only_the_registry_has_it() {
+        let (fd, mut backings) = (file(1), backings());
+        let backing = backings.open(fd, PAGE, true).unwrap();
+        backings.collect();
+        assert_eq!(backings.open.len(), 1);
+        drop(backing);
+        backings.collect();
+        assert_eq!(backings.open.len(), 0);
+    }
+
+    #[test]
+    fn files_end_at_their_limit_and_unused_ones_make_room() {
+        let mut backings = backings();
+        let mut used: Vec<_> = (0..BACKINGS_MAX)
+            .map(|_| backings.open(file(1), PAGE, true).unwrap())
+            .collect();
+        let limit = MapError::TooMany {
+            limit: BACKINGS_MAX,
+        };
+        assert_eq!(backings.open(file(1), PAGE, true).unwrap_err(), limit);
+        used.pop();
+        assert!(backings.open(file(1), PAGE, true).is_ok());
+    }
+
+    #[test]
+    fn a_file_of_monstrous_size_is_mapped_as_far_as_needed() {
+        let fd = file(0);
+        unistd::ftruncate(&fd, 1 << 60).unwrap();
+        let mut backings = backings();
+        let backing = backings
+            .open(fd.try_clone().unwrap(), 3 * PAGE, true)
+            .unwrap();
+        assert_eq!(backing.len(), 3 * PAGE);
+        let limit = BACKINGS_BYTES_MAX - 3 * PAGE;
+        let refused = MapError::TooLarge {
+            needed: 1 << 50,
+            limit,
+        };
+        assert_eq!(backings.open(fd, 1 << 50, true).unwrap_err(), refused);
+    }
+
+    #[test]
+    fn a_long_mapping_is_aligned_for_huge_pages() {
+        for _ in 0..4 {
+            let (backing, _) = Backing::memfd("test", 6 << 20, PageKind::Normal).unwrap();
+            assert_eq!(backing.address(0) as usize % HUGE_PAGE_BYTES, 0);
+        }
+    }
+}

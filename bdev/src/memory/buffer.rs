@@ -125,3 +125,40 @@ impl Drop for Buffer {
         self.pool.inner.free.borrow_mut().push(self.address);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_apart_and_come_back() {
+        let pool = BufferPool::new(3, 5000).unwrap();
+        let mut buffers: Vec<Buffer> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(
+            (buffers.len(), pool.free(), pool.buffer_bytes()),
+            (3, 0, 8192)
+        );
+        for (value, buffer) in (1..).zip(&mut buffers) {
+            assert_eq!(buffer.as_raw().as_ptr() as usize % PAGE_BYTES, 0);
+            buffer.fill(value);
+        }
+        for (value, buffer) in (1..).zip(&buffers) {
+            assert!(buffer.iter().all(|&byte| byte == value));
+        }
+        drop(buffers);
+        assert_eq!(pool.free(), 3);
+    }
+
+    #[test]
+    fn a_buffer_outlives_its_pool() {
+        let pool = BufferPool::new(1, 4096).unwrap();
+        let mut buffer = pool.take().unwrap();
+        drop(pool);
+        buffer[4095] = 1;
+    }
+
+    #[test]
+    fn a_pool_of_nothing_is_empty() {
+        assert!(BufferPool::new(0, 4096).unwrap().take().is_none());
+    }
+}

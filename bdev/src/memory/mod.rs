@@ -92,3 +92,6 @@ pub enum Access {
     /// Guest memory is changed: the data of a read command, a completion queue.
     Write,
 }
+
+#[cfg(test)]
+mod tests;

@@ -244,3 +244,111 @@ impl<T> Deref for SharedSlice<T> {
         unsafe { slice::from_raw_parts(self.start, self.count) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    fn pages(seal: Seal) -> Arc<SharedPages> {
+        SharedPages::new("test", 8192, seal).unwrap()
+    }
+
+    #[test]
+    fn two_mappings_of_one_file_see_the_same_words() {
+        let server = pages(Seal::Doorbells);
+        let fd = server.fd().try_clone_to_owned().unwrap();
+        let client = SharedPages::from_fd(fd, 4096, 4096).unwrap();
+        client.store_u32(8, 77, Ordering::Release);
+        assert_eq!(server.load_u32(4104, Ordering::Acquire), 77);
+        assert_eq!(server.words()[1026].load(Ordering::Relaxed), 77);
+    }
+
+    #[test]
+    fn a_word_that_is_not_there_reads_zero_and_is_not_written() {
+        let pages = pages(Seal::State);
+        for offset in [2, 8192, 8190, usize::MAX] {
+            pages.store_u32(offset, 5, Ordering::Relaxed);
+            assert_eq!(pages.load_u32(offset, Ordering::Relaxed), 0);
+        }
+        assert!(
+            pages
+                .words()
+                .iter()
+                .all(|word| word.load(Ordering::Relaxed) == 0)
+        );
+    }
+
+    #[test]
+    fn doorbells_cannot_be_resized_and_state_can() {
+        let doorbells = pages(Seal::Doorbells);
+        assert!(unistd::ftruncate(doorbells.fd(), 4096).is_err());
+        assert!(unistd::ftruncate(doorbells.fd(), 16384).is_err());
+        let seal = FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE);
+        assert!(
+            fcntl::fcntl(doorbells.fd(), seal).is_err(),
+            "no further seals"
+        );
+        assert!(unistd::ftruncate(pages(Seal::State).fd(), 16384).is_ok());
+    }
+
+    #[test]
+    fn slices_keep_their_place_and_outlive_the_pages() {
+        let pages = pages(Seal::State);
+        let slice = pages.slice::<AtomicU64>(64, 4).unwrap();
+        let inner = pages.slice::<AtomicU64>(72, 1).unwrap();
+        drop(pages);
+        slice[1].store(9, Ordering::Relaxed);
+        assert_eq!(inner[0].load(Ordering::Relaxed), 9);
+    }
+
+    #[test]
+    fn slices_are_refused_past_the_end_misaligned_and_as_another_type() {
+        let pages = pages(Seal::State);
+        assert!(pages.slice::<AtomicU64>(8192 - 8, 1).is_some());
+        assert!(pages.slice::<AtomicU64>(8192 - 8, 2).is_none());
+        assert!(pages.slice::<AtomicU64>(0, usize::MAX).is_none());
+        assert!(pages.slice::<AtomicU64>(4, 1).is_none());
+        assert!(
+            pages.slice::<AtomicU32>(8192 - 4, 1).is_none(),
+            "the bytes are another type"
+        );
+        assert!(pages.slice::<[AtomicU64; 2]>(8192 - 16, 1).is_none());
+        assert!(pages.slice::<[AtomicU64; 2]>(0, 2).is_some());
+        assert!(
+            pages.slice::<[AtomicU64; 2]>(8, 1).is_none(),
+            "values that start elsewhere"
+        );
+        assert!(pages.slice::<[AtomicU64; 2]>(16, 2).is_some());
+    }
+
+    #[test]
+    fn pages_are_words_or_slices_and_never_both() {
+        let words = pages(Seal::State);
+        words.store_u32(0, 3, Ordering::Relaxed);
+        assert!(words.slice::<AtomicU64>(0, 1).is_none());
+        let slices = pages(Seal::State);
+        let slice = slices.slice::<AtomicU64>(0, 1).unwrap();
+        slice[0].store(3, Ordering::Relaxed);
+        assert!(slices.words().is_empty());
+        assert_eq!(slices.load_u32(0, Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_file_shorter_than_its_pages_is_refused() {
+        let fd = || pages(Seal::State).fd().try_clone_to_owned().unwrap();
+        let open = |offset, len| SharedPages::from_fd(fd(), offset, len).err();
+        assert_eq!(open(4096, 4096), None);
+        assert_eq!(
+            open(4096, 4097),
+            Some(MapError::TooSmall {
+                size: 8192,
+                needed: 8193
+            })
+        );
+        assert!(matches!(open(0, 0), Some(MapError::Range { .. })));
+        assert!(matches!(open(u64::MAX, 1), Some(MapError::Range { .. })));
+        assert!(matches!(open(512, 1), Some(MapError::Misaligned { .. })));
+    }
+}

@@ -161,3 +161,50 @@ fn replace_with_zeroes(address: usize) -> bool {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nix::unistd;
+
+    use crate::memory::{
+        Backing, GuestMemory, Iova, MemoryRegion, PageKind, Protection, install_sigbus_handler,
+    };
+
+    const SIZE: u64 = 1 << 20;
+
+    fn map(memory: &mut GuestMemory, backing: &Arc<Backing>, at: u64) {
+        let protection = Protection {
+            read: true,
+            write: true,
+        };
+        let region = MemoryRegion::new(Arc::clone(backing), 0, Iova(at), SIZE, protection);
+        memory.map(region.unwrap()).unwrap();
+        memory.write(Iova(at), &[7; SIZE as usize]).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_shrinks_reads_zero_is_bad_and_leaves_others_alone() {
+        install_sigbus_handler();
+        let (shrinks, fd) = Backing::memfd("shrinks", SIZE, PageKind::Normal).unwrap();
+        let (stays, _) = Backing::memfd("stays", SIZE, PageKind::Normal).unwrap();
+        let (mut memory, mut other) = (GuestMemory::new(), GuestMemory::new());
+        map(&mut memory, &shrinks, 0);
+        map(&mut other, &stays, 0);
+        assert!(!shrinks.bad() && !memory.any_bad());
+        unistd::ftruncate(&fd, 4096).unwrap();
+        assert!(!shrinks.bad(), "nobody has looked yet");
+
+        let mut byte = [1];
+        memory.read(Iova(SIZE - 1), &mut byte).unwrap();
+        assert_eq!(byte, [0]);
+        assert!(shrinks.bad() && memory.any_bad());
+        memory.read(Iova(0), &mut byte).unwrap();
+        assert_eq!(byte, [0], "all of it is zeroes now, not a part");
+        memory.write(Iova(SIZE - 4), &[1; 4]).unwrap();
+        assert!(!stays.bad() && !other.any_bad());
+        other.read(Iova(SIZE - 1), &mut byte).unwrap();
+        assert_eq!(byte, [7]);
+    }
+}
