@@ -27,6 +27,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The kernel refused what a channel needs.
+    #[error("disk {name}: cannot open a channel: {source}")]
+    Channel {
+        /// The device's name.
+        name: String,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// A mapping for the reactor's pools was refused.
     #[error("cannot get memory for I/O buffers: {0}")]
     Pool(#[from] MapError),

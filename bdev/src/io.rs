@@ -1,6 +1,16 @@
 //! The words of block I/O: what is asked of a channel, and what it answers.
 
+use crate::Error;
 use crate::memory::IoVecs;
+
+/// The smallest logical block: what every system knows.
+pub const BLOCK_BYTES_MIN: u32 = 512;
+
+/// The largest logical block: a page, beyond which few systems go.
+pub const BLOCK_BYTES_MAX: u32 = 4096;
+
+/// The largest device in bytes: offsets of files end there.
+pub const DEVICE_BYTES_MAX: u64 = i64::MAX as u64;
 
 /// Names a request among those its submitter has in flight on one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +55,36 @@ pub struct Io {
 
 // A request is moved by value at each step of its way.
 const _: () = assert!(size_of::<Io>() <= 96);
+
+impl Io {
+    /// How the request ends before it begins, if it does: by what every backend answers alike.
+    #[inline]
+    pub(crate) fn verdict(&self, geometry: &Geometry, features: Features) -> Option<Status> {
+        let (supported, writes, bytes) = match self.op {
+            Op::Read => (true, false, geometry.bytes(self.blocks)),
+            Op::Write => (features.fua || !self.fua, true, geometry.bytes(self.blocks)),
+            Op::Flush => (features.flush, false, 0),
+            Op::Unmap => (features.unmap, true, 0),
+            Op::WriteZeroes { .. } => (
+                features.write_zeroes && (features.fua || !self.fua),
+                true,
+                0,
+            ),
+            Op::Compare => (features.compare, false, geometry.bytes(self.blocks)),
+        };
+        if !supported || (writes && geometry.read_only) {
+            Some(Status::NotSupported)
+        } else if !geometry.contains(self.lba, self.blocks) {
+            Some(Status::LbaOutOfRange)
+        } else if self.iovecs.bytes() != bytes {
+            Some(Status::InternalError)
+        } else if self.blocks == 0 && self.op != Op::Flush {
+            Some(Status::Success)
+        } else {
+            None
+        }
+    }
+}
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,6 +136,42 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// A device of `bytes` bytes, writable, without a volatile cache, fast from 4 KiB on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when the block size is not a power of two from [`BLOCK_BYTES_MIN`] to
+    /// [`BLOCK_BYTES_MAX`], or the size is none, not a multiple of it, or above
+    /// [`DEVICE_BYTES_MAX`].
+    pub(crate) fn for_size(name: &str, bytes: u64, block_size: u32) -> Result<Geometry, Error> {
+        let refused = |reason| {
+            Err(Error::Config {
+                name: name.to_owned(),
+                reason,
+            })
+        };
+        let allowed = BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX;
+        if !block_size.is_power_of_two() || !allowed.contains(&block_size) {
+            return refused(format!(
+                "a block of {block_size} bytes is not possible: it must be a power of two from \
+                 {BLOCK_BYTES_MIN} to {BLOCK_BYTES_MAX}"
+            ));
+        }
+        if bytes == 0 || bytes > DEVICE_BYTES_MAX || bytes % u64::from(block_size) != 0 {
+            return refused(format!(
+                "a size of {bytes} bytes is not possible: it must be a multiple of the block size \
+                 of {block_size} bytes, and at most {DEVICE_BYTES_MAX}"
+            ));
+        }
+        Ok(Geometry {
+            block_size,
+            blocks: bytes / u64::from(block_size),
+            optimal_io_bytes: BLOCK_BYTES_MAX,
+            read_only: false,
+            volatile_cache: false,
+        })
+    }
+
     /// Whether the device has all `blocks` blocks from `lba` on.
     #[must_use]
     pub fn contains(&self, lba: u64, blocks: u32) -> bool {

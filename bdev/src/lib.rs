@@ -8,6 +8,11 @@
 //! [`memory::IoVecs`], which keep the guest memory that they point into mapped; [`memory`] is the
 //! only part of the program that maps memory.
 //!
+//! | backend    | data lives in            | survives        | read    | flush, FUA             | unmap, write zeroes | compare |
+//! |------------|--------------------------|-----------------|---------|------------------------|---------------------|---------|
+//! | [`null`]   | nowhere                  | nothing         | no data | trivially true         | accepted            | no      |
+//! | [`malloc`] | one anonymous mapping    | not the process | yes     | trivially true         | zeroes              | yes     |
+//!
 //! # The contract of a channel
 //!
 //! * Each accepted [`Io`] completes exactly once, cancelled or not; one that [`Channel::submit`]
@@ -18,7 +23,7 @@
 //!   [`Status::NotSupported`]. Zero blocks are a request that succeeds without effect.
 //! * There is no order between requests in flight. A flush covers every write that completed before
 //!   it was submitted, on any channel of the device.
-//! * A logical block is atomic between all channels of a device: see claims.
+//! * A logical block is atomic between all channels of a device: see [`claims`].
 //! * A channel that is dropped with requests which the kernel still holds waits for them or leaks
 //!   their memory, and never frees it.
 //!
@@ -27,17 +32,26 @@
 //! It knows no NVMe, socket or guest. There is no metadata and no protection information, no
 //! partition, cache or encryption layer, and no order beyond what flush gives.
 
+pub mod claims;
+mod completions;
 mod error;
 mod io;
 mod io_context;
+pub mod malloc;
 pub mod memory;
+pub mod null;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use error::Error;
-pub use io::{Completion, Features, Geometry, Io, Op, Status, Tag};
+pub use io::{
+    BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Completion, DEVICE_BYTES_MAX, Features, Geometry, Io, Op,
+    Status, Tag,
+};
 pub use io_context::{IoContext, IoLimits};
+pub use malloc::{Malloc, MallocConfig};
+pub use null::{Null, NullConfig};
 
 use uuid::Uuid;
 

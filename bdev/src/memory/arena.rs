@@ -7,11 +7,14 @@ use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
 use super::map::{HUGE_PAGE_BYTES, Map};
-use super::{IoVecs, MapError, PageKind, copy};
+use super::{IoVecs, MapError, PageKind, available, copy};
+
+/// The longest arena: far more than machines have, and far less than addresses.
+const ARENA_BYTES_MAX: u64 = 16 << 40;
 
 /// A range of zeroed memory, all of it there from the start, never lent by reference. `Send` and
 /// `Sync`: two threads that write the same bytes at one time leave a mixture, so the users of an
-/// arena exclude each other where that matters (see the claims of this crate).
+/// arena exclude each other where that matters ([`crate::claims`]).
 #[derive(Debug)]
 pub struct Arena {
     map: Map,
@@ -20,39 +23,33 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// `len` bytes of zeroes: from the pool of huge pages, else in pages that the kernel may join,
-    /// else as they come. Touches all of it, so that it cannot be missing later. Blocks: for the
-    /// control thread.
+    /// `len` bytes of zeroes: from the pool of huge pages, else in pages that the kernel may join.
+    /// Touches all of it, so that nothing of it can be missing later. Blocks: for the control
+    /// thread.
     ///
     /// # Errors
     ///
-    /// Fails when the memory cannot be had.
+    /// [`MapError::NoMemory`] when the machine or a limit on the process does not have as much to
+    /// give, [`MapError::Os`] when the kernel refuses.
     pub fn new(len: u64) -> Result<Arena, MapError> {
         let too_large = MapError::TooLarge {
             needed: len,
-            limit: isize::MAX as u64,
+            limit: ARENA_BYTES_MAX,
         };
-        if len > isize::MAX as u64 - HUGE_PAGE_BYTES as u64 {
+        if len > ARENA_BYTES_MAX {
             return Err(too_large);
         }
         let len = len as usize;
         let size = len.max(1).next_multiple_of(HUGE_PAGE_BYTES);
-        let kinds = [PageKind::Huge, PageKind::Transparent, PageKind::Normal];
-        let mut refused = too_large;
-        for page_kind in kinds {
-            match Map::anonymous(size, page_kind) {
-                Ok(map) => {
-                    populate(&map)?;
-                    return Ok(Arena {
-                        map,
-                        len,
-                        page_kind,
-                    });
-                }
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
+        let (map, page_kind) = match populated(size, PageKind::Huge) {
+            Ok(map) => (map, PageKind::Huge),
+            Err(_) => ordinary(size)?,
+        };
+        Ok(Arena {
+            map,
+            len,
+            page_kind,
+        })
     }
 
     /// How many bytes it has.
@@ -120,14 +117,57 @@ impl Arena {
     }
 }
 
-/// Makes every page be there. A kernel before 5.14 does not know how; there the first touch does
-/// it.
-fn populate(map: &Map) -> Result<(), MapError> {
+/// Memory outside the pool of huge pages. Asked for before it is taken, since the kernel's answer
+/// to a page too many is to kill somebody.
+fn ordinary(size: usize) -> Result<(Map, PageKind), MapError> {
+    let needed = size as u64;
+    if let Some(available) = available::bytes().filter(|&available| available < needed) {
+        return Err(MapError::NoMemory { needed, available });
+    }
+    match populated(size, PageKind::Transparent) {
+        Ok(map) => Ok((map, PageKind::Transparent)),
+        // A kernel without transparent huge pages refuses the advice.
+        Err(_) => Ok((populated(size, PageKind::Normal)?, PageKind::Normal)),
+    }
+}
+
+/// A mapping with every page there. A kernel before 5.14 cannot do that at once; there the first
+/// touch does it page by page.
+fn populated(size: usize, page_kind: PageKind) -> Result<Map, MapError> {
+    let map = Map::anonymous(size, page_kind)?;
     match map.advise(MmapAdvise::MADV_POPULATE_WRITE) {
         Err(MapError::Os {
             errno: Errno::EINVAL,
             ..
-        }) => Ok(()),
-        result => result,
+        })
+        | Ok(()) => Ok(map),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arena_larger_than_the_machine_is_refused_and_not_tried() {
+        assert!(matches!(
+            Arena::new(ARENA_BYTES_MAX),
+            Err(MapError::NoMemory { .. })
+        ));
+        assert!(matches!(
+            Arena::new(ARENA_BYTES_MAX + 1),
+            Err(MapError::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn what_lies_past_the_end_is_not_touched() {
+        let arena = Arena::new(1000).unwrap();
+        assert_eq!(arena.len(), 1000);
+        assert!(arena.zero(0, 1000) && arena.zero(1000, 0));
+        for (offset, len) in [(0, 1001), (1000, 1), (u64::MAX, 1), (1, u64::MAX)] {
+            assert!(!arena.zero(offset, len));
+        }
     }
 }

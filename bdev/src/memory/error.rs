@@ -80,6 +80,14 @@ pub enum MapError {
         /// What the limit is.
         limit: u64,
     },
+    /// The machine does not have the memory.
+    #[error("{needed} bytes are needed, and {available} are available")]
+    NoMemory {
+        /// How many bytes were asked for.
+        needed: u64,
+        /// How many there are.
+        available: u64,
+    },
     /// The descriptor is not a file whose pages are sure to come.
     #[error(
         "the descriptor is neither a memfd nor a file on tmpfs or hugetlbfs (file system {kind:#x})"

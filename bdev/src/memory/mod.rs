@@ -33,7 +33,9 @@
 //! into zeroes and marks it [`Backing::bad`]; see [`install_sigbus_handler`].
 
 mod arena;
+mod available;
 mod backing;
+mod barrier;
 mod buffer;
 pub mod copy;
 mod error;
@@ -47,6 +49,7 @@ mod sigbus;
 
 pub use arena::Arena;
 pub use backing::{BACKINGS_BYTES_MAX, BACKINGS_MAX, Backing, Backings, MemoryPolicy};
+pub(crate) use barrier::ProcessBarrier;
 pub use buffer::{Buffer, BufferPool};
 pub use error::{MapError, MemoryError};
 pub use guest::{GuestMemory, REGIONS_MAX};

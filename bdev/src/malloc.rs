@@ -1,0 +1,280 @@
+//! A disk in memory: fast, and gone with the process.
+//!
+//! Data is copied while the request is submitted, so a request costs its copy and little else. Only
+//! two kinds wait for a poll: one whose blocks another channel has claimed at that moment, and the
+//! rest of a long unmap or write zeroes, which advances by [`ZERO_BYTES_PER_PASS`] at a time so
+//! that no guest can make a reactor stand still.
+//!
+//! Memory is never given back to the system: what is unmapped is zeroed and stays, since a disk
+//! that had to ask for memory while it is written could be refused.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::claims::{Claimant, Claims, Mode};
+use crate::completions::CompletionQueue;
+use crate::memory::{Arena, IoVecs, PageKind};
+use crate::{
+    Bdev, Channel, Completion, Error, Features, Geometry, Io, IoContext, Op, Status, Tag,
+    derived_uuid,
+};
+
+/// How many requests of one channel can be under way.
+const DEPTH: usize = 1024;
+
+/// How much one channel zeroes in one pass: about 10 microseconds.
+pub const ZERO_BYTES_PER_PASS: u64 = 128 << 10;
+
+const FEATURES: Features = Features {
+    flush: true,
+    fua: true,
+    unmap: true,
+    write_zeroes: true,
+    compare: true,
+};
+
+/// What a memory disk is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MallocConfig {
+    /// Its name.
+    pub name: String,
+    /// Its identity; derived from the name when not given.
+    pub uuid: Option<Uuid>,
+    /// Its size in bytes, a multiple of the block size.
+    pub size: u64,
+    /// Bytes per block.
+    pub block_size: u32,
+}
+
+/// The disk in memory.
+#[derive(Debug)]
+pub struct Malloc {
+    name: String,
+    uuid: Uuid,
+    geometry: Geometry,
+    arena: Arena,
+    claims: Arc<Claims>,
+}
+
+impl Malloc {
+    /// Makes one, full of zeroes. Blocks while all of the memory is brought in: for the control
+    /// thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a size or block size that no disk has, [`Error::Memory`] when there is
+    /// not that much memory.
+    pub fn new(config: MallocConfig) -> Result<Arc<Malloc>, Error> {
+        let MallocConfig {
+            name,
+            uuid,
+            size,
+            block_size,
+        } = config;
+        let geometry = Geometry::for_size(&name, size, block_size)?;
+        let arena = Arena::new(size).map_err(|error| Error::Memory {
+            name: name.clone(),
+            bytes: size,
+            reason: error.to_string(),
+        })?;
+        let pages = match arena.page_kind() {
+            PageKind::Huge => "huge pages from the reserved pool",
+            PageKind::Transparent => "transparent huge pages as the kernel has them",
+            PageKind::Normal => "normal pages",
+        };
+        tracing::info!("disk {name}: {size} bytes of memory in {pages}");
+        let uuid = uuid.unwrap_or_else(|| derived_uuid("malloc", &name, None));
+        Ok(Arc::new(Malloc {
+            name,
+            uuid,
+            geometry,
+            arena,
+            claims: Claims::new(block_size),
+        }))
+    }
+
+    /// What its memory is made of.
+    #[must_use]
+    pub fn page_kind(&self) -> PageKind {
+        self.arena.page_kind()
+    }
+
+    /// A position in bytes. Nothing overflows: requests that are not within the disk end before.
+    fn offset(&self, lba: u64) -> u64 {
+        lba * u64::from(self.geometry.block_size)
+    }
+}
+
+impl Bdev for Malloc {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn features(&self) -> Features {
+        FEATURES
+    }
+
+    fn open_channel(self: Arc<Self>, _context: &IoContext) -> Result<Box<dyn Channel>, Error> {
+        let refused = |source| Error::Channel {
+            name: self.name.clone(),
+            source,
+        };
+        let claimant = self.claims.claimant().map_err(refused)?;
+        Ok(Box::new(MallocChannel {
+            disk: self,
+            claimant,
+            waiting: VecDeque::with_capacity(DEPTH),
+            completions: CompletionQueue::new(DEPTH),
+        }))
+    }
+
+    /// There is no better place than memory.
+    fn sync(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct MallocChannel {
+    disk: Arc<Malloc>,
+    claimant: Claimant,
+    /// Requests that met a claim or are long, in the order of their arrival.
+    waiting: VecDeque<Task>,
+    completions: CompletionQueue,
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct Task {
+    io: Io,
+    /// How many of its blocks are zeroed already.
+    zeroed: u32,
+}
+
+impl Channel for MallocChannel {
+    fn submit(&mut self, io: Io) -> Result<(), Io> {
+        if self.completions.len() + self.waiting.len() >= DEPTH {
+            return Err(io);
+        }
+        if let Some(status) = io.verdict(&self.disk.geometry, FEATURES) {
+            self.completions.push(io.tag, status);
+            return Ok(());
+        }
+        let mut task = Task { io, zeroed: 0 };
+        let mut budget = ZERO_BYTES_PER_PASS;
+        match task.advance(&self.disk, &mut self.claimant, &mut budget) {
+            Some(status) => self.completions.push(task.io.tag, status),
+            None => self.waiting.push_back(task),
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, completed: &mut Vec<Completion>) {
+        if !self.waiting.is_empty() {
+            self.advance_waiting();
+        }
+        self.completions.drain_into(completed);
+    }
+
+    fn cancel(&mut self, tag: Tag) {
+        if let Some(at) = self.waiting.iter().position(|task| task.io.tag == tag) {
+            self.waiting.remove(at);
+            self.completions.push(tag, Status::Aborted);
+        }
+    }
+}
+
+impl MallocChannel {
+    /// Tries each waiting request once. Those that zero share one budget, the oldest first.
+    fn advance_waiting(&mut self) {
+        let MallocChannel {
+            disk,
+            claimant,
+            waiting,
+            completions,
+        } = self;
+        let mut budget = ZERO_BYTES_PER_PASS;
+        waiting.retain_mut(|task| match task.advance(disk, claimant, &mut budget) {
+            Some(status) => {
+                completions.push(task.io.tag, status);
+                false
+            }
+            None => true,
+        });
+    }
+}
+
+impl Task {
+    /// Does what can be done now. None when some of it is left, or another channel has the blocks.
+    fn advance(
+        &mut self,
+        disk: &Malloc,
+        claimant: &mut Claimant,
+        budget: &mut u64,
+    ) -> Option<Status> {
+        let otherwise = |status| move |done| if done { Status::Success } else { status };
+        match self.io.op {
+            Op::Read => self
+                .transfer(disk, claimant, Mode::Shared, Arena::read)
+                .map(otherwise(Status::InternalError)),
+            Op::Write => self
+                .transfer(disk, claimant, Mode::Exclusive, Arena::write)
+                .map(otherwise(Status::InternalError)),
+            Op::Compare => self
+                .transfer(disk, claimant, Mode::Shared, Arena::equals)
+                .map(otherwise(Status::CompareFailure)),
+            Op::Unmap | Op::WriteZeroes { .. } => self.zero(disk, claimant, budget),
+            Op::Flush => Some(Status::Success),
+        }
+    }
+
+    /// None when another channel has the blocks, else what the arena said.
+    fn transfer(
+        &self,
+        disk: &Malloc,
+        claimant: &mut Claimant,
+        mode: Mode,
+        transfer: fn(&Arena, u64, &IoVecs) -> bool,
+    ) -> Option<bool> {
+        let Io {
+            lba,
+            blocks,
+            ref iovecs,
+            ..
+        } = self.io;
+        let claim = claimant.try_claim(lba..lba + u64::from(blocks), mode)?;
+        let done = transfer(&disk.arena, disk.offset(lba), iovecs);
+        claimant.release(claim);
+        Some(done)
+    }
+
+    fn zero(&mut self, disk: &Malloc, claimant: &mut Claimant, budget: &mut u64) -> Option<Status> {
+        let block_size = u64::from(disk.geometry.block_size);
+        let lba = self.io.lba + u64::from(self.zeroed);
+        let left = self.io.blocks - self.zeroed;
+        let now = u64::from(left).min(*budget / block_size);
+        if now == 0 {
+            return None;
+        }
+        let claim = claimant.try_claim(lba..lba + now, Mode::Exclusive)?;
+        let done = disk.arena.zero(disk.offset(lba), now * block_size);
+        claimant.release(claim);
+        *budget -= now * block_size;
+        self.zeroed += now as u32;
+        match (done, self.zeroed == self.io.blocks) {
+            (false, _) => Some(Status::InternalError),
+            (true, true) => Some(Status::Success),
+            (true, false) => None,
+        }
+    }
+}
