@@ -8,10 +8,10 @@
 //! [`memory::IoVecs`], which keep the guest memory that they point into mapped; [`memory`] is the
 //! only part of the program that maps memory.
 //!
-//! | backend    | data lives in            | survives        | read    | flush, FUA             | unmap, write zeroes | compare |
-//! |------------|--------------------------|-----------------|---------|------------------------|---------------------|---------|
-//! | [`null`]   | nowhere                  | nothing         | no data | trivially true         | accepted            | no      |
-//! | [`malloc`] | one anonymous mapping    | not the process | yes     | trivially true         | zeroes              | yes     |
+//! | backend    | data lives in | survives        | flush, FUA     | unmap, zeroes | compare |
+//! |------------|---------------|-----------------|----------------|---------------|---------|
+//! | [`null`]   | nowhere       | nothing         | trivially true | accepted      | no      |
+//! | [`malloc`] | memory        | not the process | trivially true | zeroes        | yes     |
 //!
 //! # The contract of a channel
 //!
@@ -27,6 +27,8 @@
 //! * A channel that is dropped with requests which the kernel still holds waits for them or leaks
 //!   their memory, and never frees it.
 //!
+//! [`conformance`] is this contract as a test suite, which each backend must pass.
+//!
 //! # What this crate does not do
 //!
 //! It knows no NVMe, socket or guest. There is no metadata and no protection information, no
@@ -34,6 +36,7 @@
 
 pub mod claims;
 mod completions;
+pub mod conformance;
 mod error;
 mod io;
 mod io_context;

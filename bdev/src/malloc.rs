@@ -278,3 +278,152 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IoLimits;
+    use crate::conformance;
+
+    fn malloc(size: u64, block_size: u32) -> Result<Arc<Malloc>, Error> {
+        Malloc::new(MallocConfig {
+            name: "malloc0".to_owned(),
+            uuid: None,
+            size,
+            block_size,
+        })
+    }
+
+    fn bare(op: Op, lba: u64, blocks: u32, tag: u32) -> Io {
+        Io {
+            op,
+            fua: false,
+            lba,
+            blocks,
+            tag: Tag(tag),
+            iovecs: IoVecs::new(),
+        }
+    }
+
+    fn poll(channel: &mut dyn Channel) -> Vec<Completion> {
+        let mut completed = Vec::with_capacity(8);
+        channel.poll(&mut completed);
+        completed
+    }
+
+    #[test]
+    fn a_memory_disk_keeps_the_contract_of_every_block_size() {
+        for block_size in [512, 4096] {
+            conformance::check(&|| malloc(16 << 20, block_size).unwrap());
+        }
+    }
+
+    #[test]
+    fn memory_that_cannot_be_had_is_refused_with_a_sentence() {
+        let refused = malloc(1 << 43, 512).unwrap_err();
+        assert!(matches!(refused, Error::Memory { .. }));
+        let sentence = refused.to_string();
+        assert!(sentence.starts_with("disk malloc0: cannot get 8796093022208 bytes of memory: "));
+        assert!(sentence.ends_with(" are available"), "{sentence}");
+    }
+
+    #[test]
+    fn a_size_that_is_not_whole_blocks_is_refused() {
+        for (size, block_size) in [(0, 512), (1000, 512), (2048, 4096), (4096, 1000)] {
+            assert!(matches!(
+                malloc(size, block_size),
+                Err(Error::Config { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_long_unmap_takes_many_passes_and_lets_others_through() {
+        let disk = malloc(64 << 20, 512).unwrap();
+        let context = IoContext::new(IoLimits::default()).unwrap();
+        let mut channel = disk.open_channel(&context).unwrap();
+        assert!(channel.submit(bare(Op::Unmap, 0, 64 << 11, 1)).is_ok());
+        let mut passes = 0;
+        loop {
+            assert!(channel.submit(bare(Op::Flush, 0, 0, 2)).is_ok());
+            let completed = poll(&mut *channel);
+            assert!(completed.contains(&Completion {
+                tag: Tag(2),
+                status: Status::Success
+            }));
+            if completed.len() == 2 {
+                break;
+            }
+            passes += 1;
+        }
+        // One slice at the submission, one at each pass, the last one within the loop's last pass.
+        assert_eq!(passes, (64 << 20) / ZERO_BYTES_PER_PASS - 2);
+    }
+
+    #[test]
+    fn long_unmaps_share_the_budget_of_a_pass() {
+        let disk = malloc(16 << 20, 512).unwrap();
+        let context = IoContext::new(IoLimits::default()).unwrap();
+        let mut channel = disk.open_channel(&context).unwrap();
+        let blocks = (2 * ZERO_BYTES_PER_PASS / 512) as u32;
+        for tag in 0..4 {
+            assert!(channel.submit(bare(Op::Unmap, 0, blocks, tag)).is_ok());
+        }
+        let tags: Vec<_> = (0..4)
+            .map(|_| {
+                poll(&mut *channel)
+                    .iter()
+                    .map(|done| done.tag.0)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(tags, [[0], [1], [2], [3]]);
+    }
+
+    #[test]
+    fn a_cancelled_unmap_is_aborted_at_once() {
+        let disk = malloc(16 << 20, 512).unwrap();
+        let context = IoContext::new(IoLimits::default()).unwrap();
+        let mut channel = disk.open_channel(&context).unwrap();
+        assert!(channel.submit(bare(Op::Unmap, 0, 16 << 11, 1)).is_ok());
+        channel.cancel(Tag(1));
+        channel.cancel(Tag(1));
+        assert_eq!(
+            poll(&mut *channel),
+            [Completion {
+                tag: Tag(1),
+                status: Status::Aborted
+            }]
+        );
+        assert_eq!(poll(&mut *channel), []);
+    }
+
+    #[test]
+    fn a_request_waits_for_blocks_that_another_channel_has_and_others_pass() {
+        let disk = malloc(16 << 20, 512).unwrap();
+        let context = IoContext::new(IoLimits::default()).unwrap();
+        let mut channel = Arc::clone(&disk).open_channel(&context).unwrap();
+        let mut other = disk.claims.claimant().unwrap();
+        let claim = other.try_claim(8..16, Mode::Shared).unwrap();
+        assert!(
+            channel
+                .submit(bare(Op::WriteZeroes { unmap: false }, 0, 16, 1))
+                .is_ok()
+        );
+        assert!(
+            channel
+                .submit(bare(Op::WriteZeroes { unmap: false }, 16, 16, 2))
+                .is_ok()
+        );
+        let done = |tag| {
+            [Completion {
+                tag: Tag(tag),
+                status: Status::Success,
+            }]
+        };
+        assert_eq!(poll(&mut *channel), done(2));
+        assert_eq!(poll(&mut *channel), []);
+        other.release(claim);
+        assert_eq!(poll(&mut *channel), done(1));
+    }
+}

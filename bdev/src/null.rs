@@ -124,3 +124,109 @@ impl Channel for NullChannel {
     /// Nothing is ever under way.
     fn cancel(&mut self, _tag: Tag) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{IoLimits, Op, conformance, memory};
+
+    fn config(blocks: u64, block_size: u32) -> NullConfig {
+        NullConfig {
+            name: "null0".to_owned(),
+            uuid: None,
+            blocks,
+            block_size,
+        }
+    }
+
+    #[test]
+    fn a_null_disk_keeps_the_contract_of_every_block_size() {
+        for block_size in [512, 4096] {
+            conformance::check_without_data(&|| Null::new(config(1 << 20, block_size)).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_read_leaves_memory_as_it_is() {
+        let context = IoContext::new(IoLimits::default()).unwrap();
+        let mut channel = Null::new(config(8, 512))
+            .unwrap()
+            .open_channel(&context)
+            .unwrap();
+        let page = memory::PAGE_BYTES as u64;
+        let (backing, _) = memory::Backing::memfd("test", page, memory::PageKind::Normal).unwrap();
+        let protection = memory::Protection {
+            read: true,
+            write: true,
+        };
+        let mut guest = memory::GuestMemory::new();
+        let start = memory::Iova(0);
+        guest
+            .map(memory::MemoryRegion::new(backing, 0, start, page, protection).unwrap())
+            .unwrap();
+        guest.write(start, &[3; 512]).unwrap();
+        let mut iovecs = memory::IoVecs::new();
+        guest
+            .gather(
+                context.iovec_pool(),
+                start,
+                512,
+                memory::Access::Write,
+                &mut iovecs,
+            )
+            .unwrap();
+        let io = Io {
+            op: Op::Read,
+            fua: false,
+            lba: 0,
+            blocks: 1,
+            tag: Tag(1),
+            iovecs,
+        };
+        assert!(channel.submit(io).is_ok());
+        let mut completed = Vec::with_capacity(1);
+        channel.poll(&mut completed);
+        assert_eq!(
+            completed,
+            [Completion {
+                tag: Tag(1),
+                status: Status::Success
+            }]
+        );
+        let mut data = [0; 512];
+        guest.read(start, &mut data).unwrap();
+        assert_eq!(data, [3; 512]);
+    }
+
+    #[test]
+    fn a_size_that_no_disk_has_is_refused() {
+        for (blocks, block_size) in [
+            (0, 512),
+            (1, 0),
+            (1, 513),
+            (1, 256),
+            (1, 8192),
+            (1 << 60, 512),
+        ] {
+            let refused = Null::new(config(blocks, block_size));
+            assert!(
+                matches!(refused, Err(Error::Config { .. })),
+                "{blocks} of {block_size}"
+            );
+        }
+        assert!(Null::new(config((1 << 54) - 1, 512)).is_ok());
+    }
+
+    #[test]
+    fn identity_comes_from_the_name_or_from_the_operator() {
+        let derived = Null::new(config(8, 512)).unwrap().uuid();
+        assert_eq!(derived, derived_uuid("null", "null0", None));
+        let given = Uuid::from_u128(7);
+        let disk = Null::new(NullConfig {
+            uuid: Some(given),
+            ..config(8, 512)
+        })
+        .unwrap();
+        assert_eq!(disk.uuid(), given);
+    }
+}
