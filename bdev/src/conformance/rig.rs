@@ -1,7 +1,7 @@
 //! A device, a channel on it, guest memory, and the books of what is in flight.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -331,16 +331,31 @@ fn guest_memory() -> GuestMemory {
     memory
 }
 
-/// `len` bytes that look random and depend on the seed alone.
+/// How long a stretch of a pattern is: no part of a block or page, so that stretches drift against
+/// both.
+const STRETCH: usize = 509;
+
+/// `len` bytes that look random and depend on the seed alone: no two stretches of any two patterns are
+/// alike. Cut from one random page, since the suite is to be fast in an unoptimised build too.
 pub(super) fn pattern(seed: u64, len: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut word = || {
-        // splitmix64
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed ^ (mixed >> 27)).to_le_bytes()
-    };
-    let mut data: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| word()).collect();
+    static PAGE: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..512).flat_map(|word| mix(word).to_le_bytes()).collect());
+    let mut data = Vec::with_capacity(len as usize + STRETCH);
+    for stretch in 0..len.div_ceil(STRETCH as u64) {
+        let mark = mix((seed << 32) + stretch);
+        let rest = STRETCH - size_of_val(&mark);
+        let cut = mark as usize % (PAGE.len() - rest);
+        data.extend_from_slice(&mark.to_le_bytes());
+        data.extend_from_slice(&PAGE[cut..cut + rest]);
+    }
     data.truncate(len as usize);
     data
+}
+
+/// The mixing step of splitmix64, a bijection.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
 }
