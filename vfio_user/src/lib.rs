@@ -1,1 +1,15 @@
-//! Placeholder
+//! The vfio-user protocol: a PCI device over a UNIX socket, server and client.
+
+pub mod client;
+pub mod device;
+pub mod irq;
+pub mod region;
+pub mod server;
+
+pub use client::{Client, ClientError, IrqInfo, ServerVersion};
+pub use device::{
+    Device, DeviceInfo, DmaMap, DmaRange, IrqAction, Outcome, RegionInfo, Reply, Selection,
+    SetIrqs, SparseArea,
+};
+pub use nix::errno::Errno;
+pub use server::{Peer, Server, ServerLimits, SessionEvent};
