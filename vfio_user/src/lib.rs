@@ -2,9 +2,16 @@
 
 pub mod client;
 pub mod device;
+pub mod frame;
 pub mod irq;
+pub mod protocol;
 pub mod region;
+#[cfg(test)]
+mod scripted;
 pub mod server;
+pub mod session;
+pub mod socket;
+pub mod version;
 
 pub use client::{Client, ClientError, IrqInfo, ServerVersion};
 pub use device::{
