@@ -115,9 +115,9 @@ impl Assembler {
         }
     }
 
-    /// Whether bytes of an incomplete message are here.
-    pub fn is_midway(&self) -> bool {
-        self.filled > 0
+    /// Bytes of the current message that are here; 0 between messages.
+    pub fn received(&self) -> usize {
+        self.filled
     }
 
     /// The descriptors of a message that will never be whole.
@@ -161,7 +161,17 @@ pub struct Outbox {
 impl Outbox {
     /// Whether so much is waiting that no more commands should be read.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() - self.sent >= OUTBOX_BYTES || self.fds.len() >= OUTBOX_FDS
+        self.unsent() >= OUTBOX_BYTES || self.fds.len() >= OUTBOX_FDS
+    }
+
+    /// Bytes that wait.
+    pub fn unsent(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Descriptors that wait.
+    pub fn descriptors(&self) -> usize {
+        self.fds.len()
     }
 
     /// Whether all has been sent.
@@ -293,5 +303,334 @@ impl Draft<'_> {
             ..self.command
         };
         self.outbox.bytes[self.start..][..HEADER_SIZE].copy_from_slice(header.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::{AsRawFd, RawFd};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::{self, Command};
+
+    const SIZE_MAX: usize = 64 << 10;
+
+    fn some_fds(count: usize) -> Vec<OwnedFd> {
+        (0..count)
+            .map(|_| File::open("/dev/null").expect("/dev/null").into())
+            .collect()
+    }
+
+    fn header(message_id: u16, body: usize) -> Header {
+        let size = (HEADER_SIZE + body) as u32;
+        Header {
+            message_id,
+            command: Command::REGION_WRITE,
+            size,
+            ..Header::default()
+        }
+    }
+
+    /// A message as sent, or as put together: id, body, descriptors. They stay open, so that no
+    /// number comes twice.
+    type Plain = (u16, Vec<u8>, Vec<OwnedFd>);
+
+    fn numbers(fds: &[OwnedFd]) -> Vec<RawFd> {
+        fds.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+
+    /// A stream of bytes as a socket keeps it: descriptors come with the read that takes the byte
+    /// they were sent with.
+    #[derive(Default)]
+    struct Stream {
+        bytes: Vec<u8>,
+        fds: VecDeque<(usize, Vec<OwnedFd>)>,
+        read: usize,
+    }
+
+    impl Stream {
+        fn push(&mut self, message_id: u16, body: &[u8], fds: Vec<OwnedFd>, with_byte: usize) {
+            let header = header(message_id, body.len());
+            self.fds.push_back((self.bytes.len() + with_byte, fds));
+            self.bytes.extend_from_slice(header.as_bytes());
+            self.bytes.extend_from_slice(body);
+        }
+
+        fn read(&mut self, space: &mut [u8], at_most: usize) -> (Received, Vec<OwnedFd>) {
+            let bytes = space.len().min(at_most).min(self.bytes.len() - self.read);
+            space[..bytes].copy_from_slice(&self.bytes[self.read..][..bytes]);
+            self.read += bytes;
+            let mut fds = Vec::new();
+            while self
+                .fds
+                .front()
+                .is_some_and(|(position, _)| *position < self.read)
+            {
+                fds.extend(self.fds.pop_front().map(|(_, fds)| fds).unwrap_or_default());
+            }
+            (
+                Received {
+                    bytes,
+                    truncated: false,
+                },
+                fds,
+            )
+        }
+    }
+
+    /// Reads the whole stream, in pieces of the sizes in `cuts`, over and over.
+    fn assemble(mut stream: Stream, cuts: &[usize]) -> Vec<Plain> {
+        let mut assembler = Assembler::new(SIZE_MAX);
+        let mut messages = Vec::new();
+        let mut cuts = cuts.iter().cycle();
+        while stream.read < stream.bytes.len() {
+            let at_most = *cuts.next().expect("a cut");
+            let (received, mut fds) = stream.read(assembler.space(), at_most);
+            let whole = assembler.advance(received, &mut fds).expect("a size");
+            assert!(fds.is_empty());
+            if let Some(message) = whole {
+                assert_eq!(message.fds_lost, None);
+                messages.push((
+                    message.header.message_id,
+                    message.body.to_vec(),
+                    message.fds,
+                ));
+                assembler.shrink();
+            }
+        }
+        assert_eq!(assembler.received(), 0);
+        messages
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_cut_anywhere_gives_the_same_messages(
+            sent in prop::collection::vec(
+                (prop_oneof![9 => 0..200_usize, 1 => 0..40_000_usize], 0..4_usize, 0..16_usize),
+                1..12,
+            ),
+            cuts in prop::collection::vec(prop_oneof![1..40_usize, 1..20_000_usize], 1..20),
+        ) {
+            let mut stream = Stream::default();
+            let mut expected = Vec::new();
+            for (id, (len, fds, with_byte)) in sent.into_iter().enumerate() {
+                let body: Vec<u8> = (0..len).map(|byte| (byte * 7 + id) as u8).collect();
+                let fds = some_fds(fds);
+                expected.push((id as u16, body.clone(), numbers(&fds)));
+                stream.push(id as u16, &body, fds, with_byte);
+            }
+            let messages = assemble(stream, &cuts);
+            let messages: Vec<_> = messages
+                .iter()
+                .map(|(id, body, fds)| (*id, body.clone(), numbers(fds)))
+                .collect();
+            prop_assert_eq!(messages, expected);
+        }
+
+        #[test]
+        fn garbage_is_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut assembler = Assembler::new(SIZE_MAX);
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let space = assembler.space();
+                prop_assert!(!space.is_empty() && space.len() <= READ_MAX);
+                let bytes = space.len().min(rest.len());
+                space[..bytes].copy_from_slice(&rest[..bytes]);
+                rest = &rest[bytes..];
+                let received = Received { bytes, truncated: false };
+                match assembler.advance(received, &mut Vec::new()) {
+                    Ok(Some(message)) => {
+                        prop_assert_eq!(message.header.size as usize, 16 + message.body.len());
+                    }
+                    Ok(None) => {}
+                    Err(BadSize(header)) => {
+                        prop_assert!(header.size < 16 || header.size as usize > SIZE_MAX);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Feeds one message in as few reads as it takes.
+    fn feed(
+        assembler: &mut Assembler,
+        header: Header,
+        fds: &mut Vec<OwnedFd>,
+    ) -> Result<(), BadSize> {
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.resize(HEADER_SIZE.max(header.size as usize).min(2 * SIZE_MAX), 0);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let space = assembler.space();
+            let bytes = space.len().min(rest.len());
+            space[..bytes].copy_from_slice(&rest[..bytes]);
+            rest = &rest[bytes..];
+            if let Some(message) = assembler.advance(
+                Received {
+                    bytes,
+                    truncated: false,
+                },
+                fds,
+            )? {
+                assert!(rest.is_empty());
+                let fds = message.fds.len();
+                assert!(fds <= FDS_PER_MESSAGE);
+                assert_eq!(message.fds_lost.is_some(), fds == 0);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_size_that_cannot_be_is_an_error() {
+        for size in [0, 15, SIZE_MAX as u32 + 1, u32::MAX] {
+            let header = Header {
+                size,
+                ..header(1, 0)
+            };
+            let result = feed(&mut Assembler::new(SIZE_MAX), header, &mut Vec::new());
+            assert_eq!(result, Err(BadSize(header)));
+        }
+    }
+
+    #[test]
+    fn too_many_descriptors_are_left_to_the_caller_and_the_message_says_so() {
+        let mut assembler = Assembler::new(SIZE_MAX);
+        let mut fds = some_fds(FDS_PER_MESSAGE + 1);
+        feed(&mut assembler, header(1, 32), &mut fds).expect("a message");
+        assert_eq!(fds.len(), FDS_PER_MESSAGE + 1);
+        let mut fds = some_fds(FDS_PER_MESSAGE);
+        feed(&mut assembler, header(2, 32), &mut fds).expect("a message");
+        assert_eq!(fds.len(), 0);
+    }
+
+    #[test]
+    fn what_a_message_announces_takes_no_memory_before_it_comes() {
+        let mut assembler = Assembler::new(1 << 30);
+        let header = header(1, (1 << 30) - HEADER_SIZE);
+        assembler.space().copy_from_slice(header.as_bytes());
+        let received = Received {
+            bytes: HEADER_SIZE,
+            truncated: false,
+        };
+        assert!(
+            assembler
+                .advance(received, &mut Vec::new())
+                .expect("a size")
+                .is_none()
+        );
+        assert_eq!(assembler.space().len(), READ_MAX);
+        assert!(assembler.buffer.capacity() <= 2 * READ_MAX);
+    }
+
+    #[test]
+    fn memory_of_a_long_message_is_given_back() {
+        let mut assembler = Assembler::new(1 << 20);
+        let mut stream = Stream::default();
+        stream.push(1, &vec![1; 1 << 19], Vec::new(), 0);
+        loop {
+            let (received, mut fds) = stream.read(assembler.space(), usize::MAX);
+            if assembler
+                .advance(received, &mut fds)
+                .expect("a size")
+                .is_some()
+            {
+                break;
+            }
+        }
+        assert!(assembler.buffer.capacity() > BUFFER_KEPT);
+        assembler.shrink();
+        assert!(assembler.buffer.capacity() <= BUFFER_KEPT);
+    }
+
+    fn reply(outbox: &mut Outbox, message_id: u16, body: &[u8], fd: Option<OwnedFd>) {
+        let mut draft = outbox.begin(header(message_id, 0));
+        draft.put(body);
+        if let Some(fd) = fd {
+            draft.attach(fd);
+        }
+        draft.send();
+    }
+
+    #[test]
+    fn a_descriptor_is_sent_with_the_first_byte_of_its_reply() {
+        let mut outbox = Outbox::default();
+        reply(&mut outbox, 1, &[1; 4], None);
+        reply(&mut outbox, 2, &[2; 8], some_fds(1).pop());
+        reply(&mut outbox, 3, &[3; 4], some_fds(1).pop());
+        reply(&mut outbox, 4, &[4; 4], None);
+        let mut sent = Vec::new();
+        while !outbox.is_empty() {
+            let (bytes, fd) = outbox.front();
+            sent.push((bytes.len(), fd.is_some()));
+            // Half of each is all that fits.
+            let half = bytes.len().div_ceil(2);
+            outbox.advance(half);
+        }
+        let starts: Vec<_> = sent.iter().filter(|(_, fd)| *fd).collect();
+        assert_eq!(starts, [&(24, true), &(40, true)]);
+        assert_eq!(sent[0], (20, false));
+        assert!(outbox.fds.is_empty());
+    }
+
+    proptest! {
+        /// However little is taken each time, what comes out is what went in.
+        #[test]
+        fn a_slow_reader_gets_every_reply(
+            replies in prop::collection::vec((0..30_000_usize, any::<bool>()), 1..20),
+            takes in prop::collection::vec(1..9_000_usize, 1..20),
+        ) {
+            let mut outbox = Outbox::default();
+            let mut takes = takes.iter().cycle();
+            let (mut expected, mut received, mut fds_at) = (Vec::new(), Vec::new(), Vec::new());
+            let mut take = |outbox: &mut Outbox, received: &mut Vec<u8>, fds_at: &mut Vec<_>| {
+                let (bytes, fd) = outbox.front();
+                let taken = bytes.len().min(*takes.next().expect("a size"));
+                if fd.is_some() {
+                    fds_at.push(received.len());
+                }
+                received.extend_from_slice(&bytes[..taken]);
+                outbox.advance(taken);
+            };
+            let mut expected_fds_at = Vec::new();
+            for (id, (len, with_fd)) in replies.into_iter().enumerate() {
+                while outbox.is_full() {
+                    take(&mut outbox, &mut received, &mut fds_at);
+                }
+                if with_fd {
+                    expected_fds_at.push(expected.len());
+                }
+                let head =
+                    Header { flags: HeaderFlags::REPLY, ..header(id as u16, len) };
+                expected.extend_from_slice(head.as_bytes());
+                expected.resize(expected.len() + len, id as u8);
+                let fd = if with_fd { some_fds(1).pop() } else { None };
+                reply(&mut outbox, id as u16, &vec![id as u8; len], fd);
+                prop_assert!(outbox.bytes.len() <= 2 * OUTBOX_BYTES + 30_000 + HEADER_SIZE);
+                take(&mut outbox, &mut received, &mut fds_at);
+            }
+            while !outbox.is_empty() {
+                take(&mut outbox, &mut received, &mut fds_at);
+            }
+            prop_assert!(received == expected);
+            prop_assert_eq!(fds_at, expected_fds_at);
+        }
+    }
+
+    #[test]
+    fn a_reply_that_fails_is_a_bare_header() {
+        let mut outbox = Outbox::default();
+        let mut draft = outbox.begin(header(5, 0));
+        draft.put(&[1; 100]);
+        draft.attach(some_fds(1).remove(0));
+        draft.fail(Errno::ENOENT);
+        let (bytes, fd) = outbox.front();
+        let head: Header = protocol::take_all(bytes).expect("a bare header");
+        assert!(fd.is_none());
+        assert_eq!((head.message_id, head.size, head.error), (5, 16, 2));
+        assert_eq!(head.flags, HeaderFlags::ERROR_REPLY);
     }
 }

@@ -244,31 +244,29 @@ impl Connection {
     /// Up to [`MESSAGES_PER_POLL`] messages, fewer when one is pending or the client does not take
     /// its replies.
     fn read_messages(&mut self, device: &mut dyn Device) -> Pass {
-        let mut messages = 0;
-        for reads in 0..READS_PER_POLL {
-            if messages == MESSAGES_PER_POLL || self.outbox.is_full() {
-                break;
-            }
+        let (mut reads, mut messages) = (0, 0);
+        while reads < READS_PER_POLL && messages < MESSAGES_PER_POLL && !self.outbox.is_full() {
             match self.read(device)? {
-                Step::Nothing => return Ok(reads > 0),
+                Step::Nothing => break,
                 Step::Part => {}
                 Step::Whole(flow) => {
                     self.go_on(flow)?;
-                    if flow == Flow::Pending {
-                        break;
-                    }
                     messages += 1;
+                    if flow == Flow::Pending {
+                        return Ok(true);
+                    }
                 }
             }
+            reads += 1;
         }
-        Ok(true)
+        Ok(reads > 0)
     }
 
     fn read(&mut self, device: &mut dyn Device) -> Result<Step, Gone> {
         let space = self.assembler.space();
         let received = match socket::receive(self.stream.as_fd(), space, &mut self.fds) {
             Ok(received) if received.bytes > 0 => received,
-            Ok(_) if self.assembler.is_midway() => return Err(Gone::ClosedMidway),
+            Ok(_) if self.assembler.received() > 0 => return Err(Gone::ClosedMidway),
             Ok(_) => return Err(Gone::Closed),
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Step::Nothing),
             Err(errno) => return Err(Gone::Failed(errno)),
@@ -329,3 +327,6 @@ impl fmt::Display for Gone {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,3 +103,109 @@ impl<'a> Iterator for ControlMessages<'a> {
         Some((header, data))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+    use super::*;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().expect("a socket pair")
+    }
+
+    #[test]
+    fn descriptors_come_with_the_bytes_they_were_sent_with_and_are_ours_alone() {
+        let (near, far) = pair();
+        let (mut reader, mut writer) = pair();
+        let fds = [writer.as_fd(), far.as_fd()];
+        assert_eq!(send(near.as_fd(), b"abc", &fds), Ok(3));
+        assert_eq!(send(near.as_fd(), b"de", &[]), Ok(2));
+
+        let mut got = Vec::new();
+        let mut buffer = [0; 2];
+        let received = receive(far.as_fd(), &mut buffer, &mut got);
+        assert_eq!(
+            received,
+            Ok(Received {
+                bytes: 2,
+                truncated: false
+            })
+        );
+        assert_eq!((&buffer, got.len()), (b"ab", 2));
+        for fd in &got {
+            let flags = fcntl(fd, FcntlArg::F_GETFD).expect("an open descriptor");
+            assert!(FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC));
+        }
+        assert!(receive(far.as_fd(), &mut buffer, &mut got).is_ok_and(|r| r.bytes == 2));
+        assert_eq!((&buffer, got.len()), (b"cd", 2));
+
+        writer.write_all(b"x").expect("room");
+        drop(writer);
+        File::from(got.remove(0)).write_all(b"y").expect("room");
+        let mut text = String::new();
+        reader
+            .read_to_string(&mut text)
+            .expect("both ends are closed");
+        assert_eq!(text, "xy");
+    }
+
+    #[test]
+    fn as_many_descriptors_as_linux_sends_arrive() {
+        let (near, far) = pair();
+        let fds = vec![far.as_fd(); FDS_IN_FLIGHT];
+        assert_eq!(send(near.as_fd(), b"a", &fds), Ok(1));
+        let mut got = Vec::new();
+        let received = receive(far.as_fd(), &mut [0; 9], &mut got);
+        assert_eq!(
+            received,
+            Ok(Received {
+                bytes: 1,
+                truncated: false
+            })
+        );
+        assert_eq!(got.len(), FDS_IN_FLIGHT);
+    }
+
+    #[test]
+    fn nothing_waits() {
+        let (near, far) = pair();
+        let mut buffer = [0; 4096];
+        assert_eq!(
+            receive(far.as_fd(), &mut buffer, &mut Vec::new()),
+            Err(Errno::EAGAIN)
+        );
+        let full = (0..100_000).find_map(|_| send(near.as_fd(), &buffer, &[]).err());
+        assert_eq!(full, Some(Errno::EAGAIN));
+        drop(far);
+        assert_eq!(send(near.as_fd(), &buffer, &[]), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn control_messages_end_where_they_make_no_sense() {
+        let message = |len: usize, kind: i32, fds: &[i32]| {
+            let mut bytes = len.to_ne_bytes().to_vec();
+            bytes.extend(libc::SOL_SOCKET.to_ne_bytes());
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(fds.iter().flat_map(|fd| fd.to_ne_bytes()));
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            bytes
+        };
+        let list = |parts: &[Vec<u8>]| descriptors(&parts.concat()).collect::<Vec<RawFd>>();
+        let rights = message(28, libc::SCM_RIGHTS, &[5, 6, 7]);
+        let other = message(20, libc::SCM_CREDENTIALS, &[9]);
+        let zeroes = vec![0; 64];
+        assert_eq!(list(&[rights.clone(), zeroes.clone()]), [5, 6, 7]);
+        assert_eq!(list(&[other, rights.clone()]), [5, 6, 7]);
+        assert!(list(&[zeroes, rights.clone()]).is_empty());
+        assert!(list(&[message(16, libc::SCM_RIGHTS, &[])]).is_empty());
+        for len in [0, 15, 1000, usize::MAX] {
+            assert!(list(&[message(len, libc::SCM_RIGHTS, &[5]), rights.clone()]).is_empty());
+        }
+    }
+}
