@@ -3,18 +3,21 @@
 //! Each request is sent, and its reply waited for, before the next; what a server sends unasked is
 //! passed over. A server that answers nonsense gets an error, never a panic.
 
-use std::io;
+mod connection;
+mod error;
+#[cfg(test)]
+mod tests;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zerocopy::{FromBytes, IntoBytes};
 
+use self::connection::Connection;
 use crate::device::{DeviceInfo, DmaMap, DmaRange};
-use crate::frame::Assembler;
 use crate::irq::SetIrqs;
 use crate::protocol::{
     self, Command, DeviceInfoPayload, DmaMapPayload, DmaUnmapPayload, HEADER_SIZE, Header,
@@ -22,70 +25,13 @@ use crate::protocol::{
 };
 use crate::region::RegionInfo;
 use crate::session::ServerLimits;
-use crate::socket;
 use crate::version::{self, Offer};
+
+pub use self::connection::RawMessage;
+pub use self::error::ClientError;
 
 /// How long a request waits for its reply, unless told otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why a request failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The socket could not be connected to, read or written.
-    #[error("{command}: the connection failed: {source}")]
-    Socket {
-        /// What was asked.
-        command: Command,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The server has closed the connection.
-    #[error("{command}: the server closed the connection")]
-    Closed {
-        /// What was asked.
-        command: Command,
-    },
-    /// No reply came in time.
-    #[error("{command}: no reply after {} ms", .waited.as_millis())]
-    Timeout {
-        /// What was asked.
-        command: Command,
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// The server answered with an error.
-    #[error("{command}: the server answered {errno}")]
-    Server {
-        /// What was asked.
-        command: Command,
-        /// What it answered; `UnknownErrno` for one that this system does not know.
-        errno: Errno,
-    },
-    /// The server answered something that is no answer to the request.
-    #[error("{command}: the server's reply makes no sense")]
-    BadReply {
-        /// What was asked.
-        command: Command,
-    },
-    /// The request cannot be expressed as a message.
-    #[error("{command}: the request cannot be sent: {reason}")]
-    BadRequest {
-        /// What was asked.
-        command: Command,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-}
-
-impl ClientError {
-    /// The error of the server, if that is what it is.
-    pub fn errno(&self) -> Option<Errno> {
-        match self {
-            ClientError::Server { errno, .. } => Some(*errno),
-            _ => None,
-        }
-    }
-}
 
 /// What the server and this client agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,25 +55,12 @@ pub struct IrqInfo {
     pub count: u32,
 }
 
-/// A message as it came.
-#[derive(Debug)]
-pub struct RawMessage {
-    /// Its header.
-    pub header: Header,
-    /// What follows the header.
-    pub body: Vec<u8>,
-    /// The descriptors that came with it.
-    pub fds: Vec<OwnedFd>,
-}
-
 /// A connection to a vfio-user server.
 #[derive(Debug)]
 pub struct Client {
-    stream: UnixStream,
-    assembler: Assembler,
+    connection: Connection,
     version: ServerVersion,
     next_id: u16,
-    timeout: Duration,
 }
 
 impl Client {
@@ -145,8 +78,7 @@ impl Client {
     /// does then. [`send_raw`](Self::send_raw) and [`negotiate`](Self::negotiate) are what works.
     pub fn unversioned(stream: UnixStream) -> Client {
         Client {
-            stream,
-            assembler: Assembler::new(ServerLimits::default().message_max()),
+            connection: Connection::new(stream, TIMEOUT),
             version: ServerVersion {
                 major: 0,
                 minor: 0,
@@ -154,7 +86,6 @@ impl Client {
                 max_data_xfer_size: 0,
             },
             next_id: 0,
-            timeout: TIMEOUT,
         }
     }
 
@@ -184,12 +115,12 @@ impl Client {
 
     /// How long each request waits for its reply from now on; [`TIMEOUT`] at first.
     pub fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = timeout;
+        self.connection.timeout = timeout;
     }
 
     /// The connection itself, to be shut down or looked at.
     pub fn stream(&self) -> &UnixStream {
-        &self.stream
+        &self.connection.stream
     }
 
     /// What was agreed on.
@@ -365,9 +296,9 @@ impl Client {
         fds: &[BorrowedFd<'_>],
     ) -> Result<RawMessage, ClientError> {
         let id = self.send_command(command, payload, fds)?;
-        let deadline = Instant::now() + self.timeout;
+        let started = Instant::now();
         loop {
-            let message = self.receive(command, deadline)?;
+            let message = self.connection.receive(command, started)?;
             let Header {
                 message_id,
                 flags,
@@ -403,88 +334,19 @@ impl Client {
             flags: HeaderFlags::COMMAND,
             error: 0,
         };
-        self.send(command, &[header.as_bytes(), payload].concat(), fds)?;
+        self.connection
+            .send(command, &[header.as_bytes(), payload].concat(), fds)?;
         Ok(message_id)
     }
 
     /// Sends bytes as they are, with `fds` going along with the first.
     pub fn send_raw(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), ClientError> {
-        self.send(Command::default(), bytes, fds)
+        self.connection.send(Command::default(), bytes, fds)
     }
 
     /// Waits for the next message, whatever it is.
     pub fn recv_raw(&mut self) -> Result<RawMessage, ClientError> {
-        self.receive(Command::default(), Instant::now() + self.timeout)
-    }
-
-    fn send(
-        &mut self,
-        command: Command,
-        mut bytes: &[u8],
-        mut fds: &[BorrowedFd<'_>],
-    ) -> Result<(), ClientError> {
-        let deadline = Instant::now() + self.timeout;
-        while !bytes.is_empty() {
-            match socket::send(self.stream.as_fd(), bytes, fds) {
-                Ok(sent) => {
-                    bytes = bytes.get(sent..).unwrap_or_default();
-                    fds = &[];
-                }
-                Err(Errno::EAGAIN) => self.wait(command, PollFlags::POLLOUT, deadline)?,
-                Err(Errno::EINTR) => {}
-                Err(Errno::EPIPE) => return Err(ClientError::Closed { command }),
-                Err(errno) => return Err(failed(command, errno)),
-            }
-        }
-        Ok(())
-    }
-
-    fn receive(&mut self, command: Command, deadline: Instant) -> Result<RawMessage, ClientError> {
-        let mut fds = Vec::new();
-        loop {
-            match socket::receive(self.stream.as_fd(), self.assembler.space(), &mut fds) {
-                Ok(received) if received.bytes == 0 => {
-                    return Err(ClientError::Closed { command });
-                }
-                Ok(received) => match self.assembler.advance(received, &mut fds) {
-                    Ok(None) => {}
-                    Ok(Some(message)) => {
-                        let body = message.body.to_vec();
-                        return Ok(RawMessage {
-                            header: message.header,
-                            body,
-                            fds: message.fds,
-                        });
-                    }
-                    Err(_) => return Err(ClientError::BadReply { command }),
-                },
-                Err(Errno::EAGAIN) => self.wait(command, PollFlags::POLLIN, deadline)?,
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(failed(command, errno)),
-            }
-        }
-    }
-
-    fn wait(
-        &self,
-        command: Command,
-        for_what: PollFlags,
-        deadline: Instant,
-    ) -> Result<(), ClientError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ClientError::Timeout {
-                command,
-                waited: self.timeout,
-            });
-        }
-        // One millisecond more than rounding down gives, so that the last wait is not a busy one.
-        let millis = i32::try_from(left.as_millis()).unwrap_or(i32::MAX - 1) + 1;
-        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(self.stream.as_fd(), for_what)], timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(failed(command, errno)),
-        }
+        self.connection.receive(Command::default(), Instant::now())
     }
 }
 
@@ -510,11 +372,4 @@ fn access(command: Command, access: RegionAccess, len: usize) -> Result<RegionAc
     let reason = "it is longer than a count can say";
     let count = u32::try_from(len).map_err(|_| ClientError::BadRequest { command, reason })?;
     Ok(RegionAccess { count, ..access })
-}
-
-fn failed(command: Command, errno: Errno) -> ClientError {
-    ClientError::Socket {
-        command,
-        source: errno.into(),
-    }
 }

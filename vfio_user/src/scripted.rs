@@ -47,6 +47,8 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     pub(crate) const BAR0_SIZE: u64 = 0x4000;
+    /// A region of a mebibyte.
+    pub(crate) const LONG: u32 = 2;
 
     pub(crate) fn new() -> Scripted {
         Scripted {
@@ -57,7 +59,7 @@ impl Scripted {
             irqs: Vec::new(),
             mapped: Vec::new(),
             discarded: 0,
-            memory: (0..Scripted::BAR0_SIZE).map(|byte| byte as u8).collect(),
+            memory: (0..=255).collect::<Vec<u8>>().repeat(4096),
             doorbells: tempfile::tempfile().expect("a file"),
             is_pending: false,
             is_connected: false,
@@ -93,6 +95,7 @@ impl Device for Scripted {
                 }],
                 ..RegionInfo::plain(Scripted::BAR0_SIZE)
             },
+            Scripted::LONG => RegionInfo::plain(1 << 20),
             4 => RegionInfo::plain(0x2000),
             region::ROM => RegionInfo {
                 writable: false,
