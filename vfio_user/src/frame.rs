@@ -69,6 +69,10 @@ impl Assembler {
 
     /// Where the next bytes go; never empty, and never beyond the end of the current message.
     pub fn space(&mut self) -> &mut [u8] {
+        if self.filled == 0 && self.buffer.len() > BUFFER_KEPT {
+            self.buffer.truncate(BUFFER_KEPT);
+            self.buffer.shrink_to_fit();
+        }
         let end = self.expected().min(self.filled + READ_MAX);
         if self.buffer.len() < end {
             self.buffer.resize(end, 0);
@@ -105,14 +109,6 @@ impl Assembler {
             fds: mem::take(&mut self.fds),
             fds_lost: self.fds_lost.take(),
         }))
-    }
-
-    /// Gives back what a long message needed; called between messages.
-    pub fn shrink(&mut self) {
-        if self.filled == 0 && self.buffer.len() > BUFFER_KEPT {
-            self.buffer.truncate(BUFFER_KEPT);
-            self.buffer.shrink_to_fit();
-        }
     }
 
     /// Bytes of the current message that are here; 0 between messages.
@@ -398,7 +394,6 @@ mod tests {
                     message.body.to_vec(),
                     message.fds,
                 ));
-                assembler.shrink();
             }
         }
         assert_eq!(assembler.received(), 0);
@@ -542,7 +537,7 @@ mod tests {
             }
         }
         assert!(assembler.buffer.capacity() > BUFFER_KEPT);
-        assembler.shrink();
+        assert_eq!(assembler.space().len(), HEADER_SIZE);
         assert!(assembler.buffer.capacity() <= BUFFER_KEPT);
     }
 

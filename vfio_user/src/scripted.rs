@@ -47,6 +47,8 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     pub(crate) const BAR0_SIZE: u64 = 0x4000;
+    /// A region that cannot be read.
+    pub(crate) const WRITE_ONLY: u32 = 5;
     /// A region of a mebibyte.
     pub(crate) const LONG: u32 = 2;
 
@@ -97,6 +99,10 @@ impl Device for Scripted {
             },
             Scripted::LONG => RegionInfo::plain(1 << 20),
             4 => RegionInfo::plain(0x2000),
+            Scripted::WRITE_ONLY => RegionInfo {
+                readable: false,
+                ..RegionInfo::plain(0x100)
+            },
             region::ROM => RegionInfo {
                 writable: false,
                 ..RegionInfo::plain(0x800)

@@ -286,7 +286,6 @@ impl Connection {
         for fd in self.fds.drain(..) {
             device.discard(fd);
         }
-        self.assembler.shrink();
         step
     }
 

@@ -74,7 +74,7 @@ pub(crate) fn negotiate(proposal: &[u8], offer: Offer) -> Result<(Terms, Vec<u8>
         max_dma_maps: theirs
             .max_dma_maps
             .map(|maps| maps.min(u64::from(offer.dma_maps_max))),
-        write_multiple: theirs.write_multiple.filter(|wanted| *wanted),
+        write_multiple: theirs.write_multiple,
     };
     let minor = version.minor.min(MINOR);
     let reply = encode(

@@ -118,7 +118,7 @@ impl Session {
             .offset
             .checked_add(u64::from(access.count))
             .ok_or(Errno::EINVAL)?;
-        if bounds.size == 0 || end > bounds.size {
+        if end > bounds.size {
             Err(Errno::EINVAL)
         } else {
             Ok(*bounds)

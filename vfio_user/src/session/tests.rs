@@ -309,7 +309,16 @@ fn descriptors_are_refused_where_none_belong_and_all_are_discarded() {
                 .is_error()
         );
     }
-    assert_eq!(rig.device.discarded, 2 * 16);
+    assert_eq!(
+        rig.ask_with_fds(Command::DEVICE_RESET, &[], 1).errno(),
+        Errno::EINVAL
+    );
+    assert_eq!(
+        rig.ask_with_fds(Command::DMA_UNMAP, UNMAP.as_bytes(), 1)
+            .errno(),
+        Errno::EINVAL
+    );
+    assert_eq!(rig.device.discarded, 2 * 16 + 2);
     assert_eq!(rig.device.take_calls(), []);
 }
 
@@ -639,6 +648,7 @@ fn a_write_echoes_the_request_without_data() {
         ..access
     };
     assert_eq!(rig.write(rom, &[0; 4]).errno(), Errno::EINVAL);
+    assert_eq!(rig.read(Scripted::WRITE_ONLY, 0, 4).errno(), Errno::EINVAL);
     assert_eq!(rig.device.take_calls(), []);
 }
 
