@@ -131,8 +131,10 @@ pub trait Device {
     /// about the disconnect, and the next client is accepted when it returns `Done` or an error.
     fn disconnected(&mut self) -> Outcome;
 
-    /// Closes a descriptor that came with a message nobody can use. Closing a stranger's file can
-    /// block (a FUSE file is flushed): a device on a polled thread sends it to another one.
+    /// Closes a descriptor that came with a message nobody can use, or the connection of a client
+    /// that is gone, in which such descriptors may wait. Closing a stranger's file can block (a FUSE
+    /// file is flushed, a TCP socket lingers): a device on a polled thread has another thread do
+    /// it, and does the same with those it was given and needs no more.
     fn discard(&mut self, fd: OwnedFd) {
         drop(fd);
     }

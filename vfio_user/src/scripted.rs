@@ -39,6 +39,8 @@ pub(crate) struct Scripted {
     pub(crate) irqs: Vec<SetIrqs>,
     pub(crate) mapped: Vec<OwnedFd>,
     pub(crate) discarded: usize,
+    /// Where discarded descriptors are kept open, if they are.
+    pub(crate) hoard: Option<Vec<OwnedFd>>,
     pub(crate) memory: Vec<u8>,
     doorbells: File,
     is_pending: bool,
@@ -61,6 +63,7 @@ impl Scripted {
             irqs: Vec::new(),
             mapped: Vec::new(),
             discarded: 0,
+            hoard: None,
             memory: (0..=255).collect::<Vec<u8>>().repeat(4096),
             doorbells: tempfile::tempfile().expect("a file"),
             is_pending: false,
@@ -208,6 +211,8 @@ impl Device for Scripted {
 
     fn discard(&mut self, fd: OwnedFd) {
         self.discarded += 1;
-        drop(fd);
+        if let Some(hoard) = &mut self.hoard {
+            hoard.push(fd);
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -184,12 +185,8 @@ impl Server {
     }
 
     fn leave(&mut self, gone: &Gone, device: &mut dyn Device) {
-        if let State::Serving(mut connection) = mem::replace(&mut self.state, State::Leaving) {
-            // The last word, if there is one and room for it.
-            let _ = connection.flush();
-            for fd in connection.assembler.into_fds() {
-                device.discard(fd);
-            }
+        if let State::Serving(connection) = mem::replace(&mut self.state, State::Leaving) {
+            connection.close(device);
         }
         self.note(SessionEvent::Disconnected {
             reason: gone.to_string(),
@@ -294,6 +291,18 @@ impl Connection {
             Flow::Close(reason) => Err(Gone::Refused(reason)),
             Flow::Continue | Flow::Pending => self.flush().map(|_| ()),
         }
+    }
+
+    /// The client sees the end at once, whenever the descriptor is closed.
+    fn close(mut self, device: &mut dyn Device) {
+        // The last word, if there is one and room for it.
+        let _ = self.flush();
+        // Fails only where the other side has closed.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        for fd in self.assembler.into_fds() {
+            device.discard(fd);
+        }
+        device.discard(self.stream.into());
     }
 
     /// Sends what the client has room for. True if that was anything.

@@ -222,7 +222,11 @@ fn a_client_that_leaves_in_the_middle_of_a_message_leaves_nothing_behind() {
                 .ends_with("in the middle of a message")
         );
         assert_eq!(rig.device.take_calls(), [Call::Disconnected]);
-        assert_eq!(mem::take(&mut rig.device.discarded), 2);
+        assert_eq!(
+            mem::take(&mut rig.device.discarded),
+            2 + 1,
+            "and the connection"
+        );
     }
 }
 
@@ -445,7 +449,11 @@ fn a_message_of_an_impossible_size_ends_the_session_with_an_error() {
                 .ends_with(&format!("a message of {size} bytes"))
         );
         assert_eq!(rig.device.take_calls(), [Call::Disconnected]);
-        assert_eq!(mem::take(&mut rig.device.discarded), 1);
+        assert_eq!(
+            mem::take(&mut rig.device.discarded),
+            1 + 1,
+            "and the connection"
+        );
     }
 }
 
@@ -498,4 +506,20 @@ fn events_that_nobody_takes_do_not_pile_up() {
     }
     let events = std::iter::from_fn(|| rig.server.take_event()).count();
     assert_eq!(events, EVENTS);
+}
+
+#[test]
+fn a_client_sees_the_end_before_its_connection_is_closed() {
+    let mut rig = Rig::new();
+    rig.device.hoard = Some(Vec::new());
+    let mut client = rig.connect_and_negotiate();
+    client.send_raw(&[0; 32], &[]).expect("room");
+    rig.settle();
+    assert_eq!(error(&client.recv_raw().expect("an error")), Errno::EINVAL);
+    assert!(
+        client
+            .recv_raw()
+            .is_err_and(|error| error.to_string().contains("closed"))
+    );
+    assert_eq!(rig.device.hoard.map(|fds| fds.len()), Some(1));
 }
