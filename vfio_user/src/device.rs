@@ -79,9 +79,10 @@ pub enum DmaRange {
 /// A PCI device behind a vfio-user socket. Every call comes from the thread that polls the
 /// [`Server`](crate::Server) and must not block it.
 ///
-/// Where a call returns [`Outcome::Pending`], the session calls [`poll_pending`](Self::poll_pending)
-/// on each later pass until it answers otherwise, and calls nothing else but
-/// [`disconnected`](Self::disconnected) meanwhile. A time limit is the device's business.
+/// Where a call returns [`Outcome::Pending`], the session calls
+/// [`poll_pending`](Self::poll_pending) on each later pass until it answers otherwise, and calls
+/// nothing else but [`disconnected`](Self::disconnected) meanwhile. A time limit is the device's
+/// business.
 pub trait Device {
     /// Flags, number of regions, number of interrupt kinds.
     fn info(&self) -> DeviceInfo {
@@ -132,9 +133,9 @@ pub trait Device {
     fn disconnected(&mut self) -> Outcome;
 
     /// Closes a descriptor that came with a message nobody can use, or the connection of a client
-    /// that is gone, in which such descriptors may wait. Closing a stranger's file can block (a FUSE
-    /// file is flushed, a TCP socket lingers): a device on a polled thread has another thread do
-    /// it, and does the same with those it was given and needs no more.
+    /// that is gone, in which such descriptors may wait. Closing a stranger's file can block (a
+    /// FUSE file is flushed, a TCP socket lingers): a device on a polled thread has another thread
+    /// do it, and does the same with those it was given and needs no more.
     fn discard(&mut self, fd: OwnedFd) {
         drop(fd);
     }

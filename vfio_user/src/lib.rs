@@ -53,8 +53,8 @@
 //!
 //! # What it does not do
 //!
-//! * The server sends no commands: no DMA_READ or DMA_WRITE, hence no twin socket. Memory that comes
-//!   without a descriptor cannot be reached.
+//! * The server sends no commands: no DMA_READ or DMA_WRITE, hence no twin socket. Memory that
+//!   comes without a descriptor cannot be reached.
 //! * No migration and no dirty page tracking: MIG_DATA_READ, MIG_DATA_WRITE and the dirty bitmap of
 //!   DMA_UNMAP are answered with ENOTSUP, DEVICE_FEATURE with ENOTTY.
 //! * No ioeventfds or ioregionfds: DEVICE_GET_REGION_IO_FDS gives an empty list.

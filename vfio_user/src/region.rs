@@ -66,7 +66,8 @@ impl RegionInfo {
         }
     }
 
-    /// The payload of a reply: the structure, and the sparse mmap capability if areas can be mapped.
+    /// The payload of a reply: the structure, and the sparse mmap capability if an area can be
+    /// mapped.
     pub(crate) fn encode(&self, index: u32) -> Vec<u8> {
         let mut payload = self.encode_without_capabilities(index);
         if self.mmap.is_empty() {

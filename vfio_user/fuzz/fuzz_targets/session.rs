@@ -213,10 +213,8 @@ fn run(input: &[u8]) -> Option<()> {
             .map(|_| File::open("/dev/null").expect("/dev/null").into())
             .collect();
         rig.fds += fds.len();
-        let received = Received {
-            bytes,
-            truncated: turn & 0xf == 0xf,
-        };
+        let truncated = turn & 0xf == 0xf;
+        let received = Received { bytes, truncated };
         let flow = match assembler.advance(received, &mut fds) {
             Ok(None) => Flow::Continue,
             Ok(Some(message)) => {
