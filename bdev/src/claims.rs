@@ -68,12 +68,23 @@ impl Claims {
     /// Claims for a device with blocks of `block_size` bytes, a power of two.
     #[must_use]
     pub fn new(block_size: u32) -> Arc<Claims> {
+        Claims::with_barrier(block_size, ProcessBarrier::get())
+    }
+
+    /// Claims for a device on which the requests of one channel run at the same time too: every
+    /// request claims, also of a claimant that is alone.
+    #[must_use]
+    pub fn among_requests(block_size: u32) -> Arc<Claims> {
+        Claims::with_barrier(block_size, None)
+    }
+
+    fn with_barrier(block_size: u32, barrier: Option<ProcessBarrier>) -> Arc<Claims> {
         Arc::new(Claims {
             stripes: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
             stripe_shift: (STRIPE_BYTES / block_size.max(1)).max(1).ilog2(),
             claimants: AtomicUsize::new(0),
             members: Mutex::default(),
-            barrier: ProcessBarrier::get(),
+            barrier,
         })
     }
 
