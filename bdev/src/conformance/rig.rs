@@ -206,6 +206,16 @@ impl Rig {
         }
     }
 
+    /// Waits for a request while another channel goes on with its own.
+    pub(super) fn wait_beside(&mut self, tag: Tag, other: &mut Rig) -> Status {
+        let deadline = Instant::now() + self.patience;
+        while !self.finished.contains_key(&tag) && Instant::now() < deadline {
+            self.poll();
+            other.poll();
+        }
+        self.wait(tag)
+    }
+
     /// Submits, waits, and sees that nothing more comes.
     pub(super) fn run(&mut self, request: Request) -> Status {
         let tag = self.submit(request);
