@@ -50,7 +50,7 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// The kernel refused an io_uring.
-    #[error("cannot set up io_uring: {0}")]
-    Ring(#[source] io::Error),
+    /// There is no io_uring, or no room on it; with what the operator can do about it.
+    #[error("cannot use io_uring: {0}")]
+    Ring(String),
 }

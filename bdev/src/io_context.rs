@@ -1,15 +1,18 @@
 //! What all channels of one reactor share.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use crate::Error;
+use crate::file::Transfer;
 use crate::memory::{BufferPool, IoVecPool, PAGE_BYTES};
+use crate::uring::Ring;
 
 /// How much a reactor sets aside at its start; nothing is allocated later. Running out of any of it
 /// makes a request wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IoLimits {
-    /// Submission entries of the reactor's io_uring: the file requests that start in one pass.
+    /// Requests that the reactor's io_uring holds at a time, for all file disks together.
     pub ring_entries: u32,
     /// Lists for requests with more segments than [`IoVecs`](crate::memory::IoVecs) hold inline;
     /// each takes about 6 KiB.
@@ -44,6 +47,8 @@ struct Inner {
     limits: IoLimits,
     iovec_pool: IoVecPool,
     buffer_pool: BufferPool,
+    /// Made for the first channel that needs it.
+    ring: OnceCell<Ring<Transfer>>,
 }
 
 impl IoContext {
@@ -60,6 +65,7 @@ impl IoContext {
                 limits,
                 iovec_pool,
                 buffer_pool,
+                ring: OnceCell::new(),
             }),
         })
     }
@@ -85,5 +91,29 @@ impl IoContext {
     /// Hands what the channels have queued to the kernel, with one system call at most for all of
     /// them together, and collects what it has finished. Without anything queued or in flight it
     /// does nothing.
-    pub fn flush(&self) {}
+    #[inline]
+    pub fn flush(&self) {
+        if let Some(ring) = self.inner.ring.get() {
+            ring.flush();
+        }
+    }
+
+    /// How often [`flush`](Self::flush) has entered the kernel.
+    #[must_use]
+    pub fn kernel_entries(&self) -> u64 {
+        self.inner.ring.get().map_or(0, Ring::enters)
+    }
+
+    /// The ring of all channels that need the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ring`] when there is none yet and the kernel refuses one.
+    pub(crate) fn ring(&self) -> Result<&Ring<Transfer>, Error> {
+        if let Some(ring) = self.inner.ring.get() {
+            return Ok(ring);
+        }
+        let ring = Ring::new(self.inner.limits.ring_entries)?;
+        Ok(self.inner.ring.get_or_init(|| ring))
+    }
 }

@@ -8,10 +8,13 @@
 //! [`memory::IoVecs`], which keep the guest memory that they point into mapped; [`memory`] is the
 //! only part of the program that maps memory.
 //!
-//! | backend    | data lives in | survives        | flush, FUA     | unmap, zeroes | compare |
-//! |------------|---------------|-----------------|----------------|---------------|---------|
-//! | [`null`]   | nowhere       | nothing         | trivially true | accepted      | no      |
-//! | [`malloc`] | memory        | not the process | trivially true | zeroes        | yes     |
+//! | backend            | data lives in    | survives        | flush, FUA       | unmap, zeroes |
+//! |--------------------|------------------|-----------------|------------------|---------------|
+//! | [`null`]           | nowhere          | nothing         | trivially true   | accepted      |
+//! | [`malloc`]         | memory           | not the process | trivially true   | zeroes        |
+//! | [`file`](mod@file) | a file or device | power           | fdatasync, DSYNC | punch, zeroes |
+//!
+//! All but [`null`] compare.
 //!
 //! # The contract of a channel
 //!
@@ -38,16 +41,19 @@ pub mod claims;
 mod completions;
 pub mod conformance;
 mod error;
+pub mod file;
 mod io;
 mod io_context;
 pub mod malloc;
 pub mod memory;
 pub mod null;
+mod uring;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use error::Error;
+pub use file::{File, FileConfig};
 pub use io::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Completion, DEVICE_BYTES_MAX, Features, Geometry, Io, Op,
     Status, Tag,
