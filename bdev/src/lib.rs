@@ -47,6 +47,7 @@ mod io_context;
 pub mod malloc;
 pub mod memory;
 pub mod null;
+pub mod size;
 mod uring;
 
 use std::fmt::Debug;
