@@ -1,14 +1,14 @@
 //! An NVMe controller, independent of how a host reaches it.
 //!
 //! [`spec`] holds the bit layouts of the NVMe specifications. A [`subsystem::Subsystem`] with its
-//! [`namespace::Namespace`]s is what exists; `pcie` is the memory-mapped front that a host drives:
-//! configuration space, registers, doorbells and queues. the controller is its
-//! control plane, a the controller the I/O queues of one controller on one
+//! [`namespace::Namespace`]s is what exists; [`pcie`] is the memory-mapped front that a host drives:
+//! configuration space, registers, doorbells and queues. A controller is its
+//! control plane, a [`pcie::poll_group::PollGroup`] the I/O queues of one controller on one
 //! reactor.
 //!
 //! The crate knows no socket, file, thread or clock. Memory comes mapped ([`bdev::memory`]),
-//! interrupts go to a the controller, time is a number that the caller gives, and a
-//! controller and its poll groups exchange the controllers that the caller carries.
+//! interrupts go to a [`pcie::message::Interrupt`], time is a number that the caller gives, and a
+//! controller and its poll groups exchange [`pcie::message`]s that the caller carries.
 //!
 //! # What it does not do
 //!
@@ -24,5 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod namespace;
+mod nvm;
+pub mod pcie;
 pub mod spec;
 pub mod subsystem;

@@ -1,0 +1,511 @@
+//! The I/O queues of one controller on one reactor: the hot loop.
+//!
+//! A pass goes over every submission queue, fetches a burst of commands, starts each on its block
+//! device, then takes what the devices have completed and posts it, and at last interrupts the
+//! hosts that are owed it. Nothing here allocates, locks, logs, blocks or reads a clock; the time
+//! is given to each pass.
+//!
+//! Control messages are in `control.rs`, Dataset Management, the one command that becomes many
+//! Ios, in `deallocate.rs`.
+
+mod control;
+mod deallocate;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bdev::memory::{Access, GuestMemory, IoVecPool, IoVecs, SharedPages};
+use bdev::{Channel, Completion, Io, IoContext, Op, Tag};
+
+use self::control::Waiting;
+use self::deallocate::Deallocate;
+use super::interrupt::Owed;
+use super::message::{CommandError, ControllerView, FromGroup, GroupEvent, GroupId};
+use super::prp::{self, DataError};
+use super::queue::{CompletionQueue, InvalidDoorbell, SlotIndex, SubmissionQueue};
+use super::sgl::{self, Piece};
+use super::state::{ControllerState, QUEUES_MAX};
+use crate::namespace::Namespace;
+use crate::nvm::{self, Block, Command};
+use crate::spec::{Cqe, Nsid, QueueId, Sqe, Status};
+
+/// Most commands fetched from one queue in one pass, so that a busy queue cannot starve others.
+const BURST_MAX: usize = 64;
+/// Most completions taken from one channel in one pass.
+const COMPLETIONS_MAX: usize = 256;
+/// Most events that wait for the controller; more are dropped.
+const EVENTS_MAX: usize = 64;
+/// After an unmap, how long data that is not mapped may take to come back. VMMs replace a large
+/// region by its parts, one message each, while the guest runs.
+const REMAP_GRACE_NS: u64 = 100_000_000;
+/// Passes between two looks at the health of guest memory; a power of two.
+const HEALTH_PASSES: u64 = 4096;
+
+/// What a poll group is made from, on its reactor.
+#[derive(Debug)]
+pub struct GroupSeed {
+    /// Its number.
+    pub id: GroupId,
+    /// The durable state of the controller.
+    pub state: Arc<ControllerState>,
+    /// The doorbell page of the controller.
+    pub doorbells: Arc<SharedPages>,
+    /// The controller as it is now.
+    pub view: Arc<ControllerView>,
+}
+
+/// The I/O queues of one controller on one reactor.
+pub struct PollGroup {
+    id: GroupId,
+    state: Arc<ControllerState>,
+    doorbells: Arc<SharedPages>,
+    context: IoContext,
+    view: Arc<ControllerView>,
+    memory: GuestMemory,
+    devices: Vec<Option<Device>>,
+    lanes: Vec<Lane>,
+    completions: Vec<CompletionLane>,
+    /// Index into `lanes` for each queue identifier, or [`NO_LANE`].
+    lane_of: [u16; QUEUES_MAX as usize + 1],
+    deallocate: Deallocate,
+    completed: Vec<Completion>,
+    /// Completion queues that owe an interrupt.
+    owing: usize,
+    waiting: Vec<Waiting>,
+    quiescing: bool,
+    unmapped_at_ns: Option<u64>,
+    memory_bad: bool,
+    pass: u64,
+    now_ns: u64,
+    outbox: VecDeque<FromGroup>,
+}
+
+const NO_LANE: u16 = u16::MAX;
+/// The flush at the end of a quiesce, which belongs to no command.
+const FLUSH_TAG: Tag = Tag(u32::MAX);
+
+/// A namespace and the channel to its block device.
+struct Device {
+    namespace: Arc<Namespace>,
+    /// `None` when no channel could be opened: every command fails.
+    channel: Option<Box<dyn Channel>>,
+    in_flight: usize,
+}
+
+/// A submission queue and what waits in it.
+struct Lane {
+    queue: SubmissionQueue,
+    /// Index of its completion queue in `completions`.
+    cq: usize,
+    /// Fetched commands that could not be started yet, the oldest last.
+    retry: Vec<SlotIndex>,
+}
+
+/// A completion queue and the interrupt it owes.
+struct CompletionLane {
+    queue: CompletionQueue,
+    owed: Owed,
+}
+
+/// What became of a command that was to be started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// The device has it, or it has completed.
+    Accepted,
+    /// Something it needs is in use: again in the next pass, and nothing of this queue before.
+    Stalled,
+}
+
+impl PollGroup {
+    /// A group without queues or memory.
+    pub fn new(seed: GroupSeed, context: IoContext) -> PollGroup {
+        let mut group = PollGroup {
+            id: seed.id,
+            state: seed.state,
+            doorbells: seed.doorbells,
+            context,
+            view: Arc::clone(&seed.view),
+            memory: GuestMemory::new(),
+            devices: Vec::new(),
+            lanes: Vec::with_capacity(usize::from(QUEUES_MAX)),
+            completions: Vec::with_capacity(usize::from(QUEUES_MAX)),
+            lane_of: [NO_LANE; QUEUES_MAX as usize + 1],
+            deallocate: Deallocate::new(),
+            completed: Vec::with_capacity(COMPLETIONS_MAX),
+            owing: 0,
+            waiting: Vec::new(),
+            quiescing: false,
+            unmapped_at_ns: None,
+            memory_bad: false,
+            pass: 0,
+            now_ns: 0,
+            outbox: VecDeque::with_capacity(2 * EVENTS_MAX),
+        };
+        group.attach(seed.view);
+        group
+    }
+
+    /// Its number.
+    pub fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// One pass at the monotonic time `now_ns`: true if there was anything to do.
+    #[inline]
+    pub fn poll(&mut self, now_ns: u64) -> bool {
+        self.now_ns = now_ns;
+        self.pass += 1;
+        let mut busy = false;
+        for index in 0..self.lanes.len() {
+            busy |= self.fetch(index);
+        }
+        busy |= self.complete_all();
+        if self.owing != 0 {
+            self.interrupt();
+        }
+        if !self.waiting.is_empty() {
+            self.finish_waiting();
+        }
+        if self.pass % HEALTH_PASSES == 0 {
+            self.check_memory();
+        }
+        busy
+    }
+
+    /// The next thing to tell the controller.
+    #[inline]
+    pub fn take_reply(&mut self) -> Option<FromGroup> {
+        self.outbox.pop_front()
+    }
+
+    fn fetch(&mut self, index: usize) -> bool {
+        let lane = &mut self.lanes[index];
+        if !lane.retry.is_empty() && self.retry(index) == Start::Stalled {
+            return false;
+        }
+        let lane = &mut self.lanes[index];
+        match lane.queue.look() {
+            Ok(false) => return false,
+            Ok(true) => {}
+            Err(InvalidDoorbell(value)) => {
+                let queue = lane.queue.id();
+                self.event(GroupEvent::InvalidDoorbell { queue, value });
+                return true;
+            }
+        }
+        let mut fetched = false;
+        for _ in 0..BURST_MAX {
+            let Some(slot) = self.pop(index) else { break };
+            fetched = true;
+            if self.start(index, slot) == Start::Stalled {
+                self.lanes[index].retry.push(slot);
+                break;
+            }
+        }
+        fetched
+    }
+
+    /// Starts what could not be started before, the oldest first.
+    #[cold]
+    fn retry(&mut self, index: usize) -> Start {
+        while let Some(slot) = self.lanes[index].retry.pop() {
+            if self.lanes[index].queue.is_parked() || self.start(index, slot) == Start::Stalled {
+                self.lanes[index].retry.push(slot);
+                return Start::Stalled;
+            }
+        }
+        Start::Accepted
+    }
+
+    /// Reserves room for the completion, then fetches: `None` if either cannot be.
+    #[inline]
+    fn pop(&mut self, index: usize) -> Option<SlotIndex> {
+        let lane = &mut self.lanes[index];
+        let cq = &mut self.completions[lane.cq].queue;
+        match cq.reserve() {
+            Ok(Some(credit)) => match lane.queue.pop(credit) {
+                Ok(slot) => Some(slot),
+                Err(credit) => {
+                    cq.hand_back(credit);
+                    None
+                }
+            },
+            Ok(None) => None,
+            Err(InvalidDoorbell(value)) => {
+                let queue = cq.id();
+                self.event(GroupEvent::InvalidDoorbell { queue, value });
+                None
+            }
+        }
+    }
+
+    #[inline]
+    fn start(&mut self, index: usize, slot: SlotIndex) -> Start {
+        let sqe = self.lanes[index].queue.slot(slot).sqe();
+        let device = match device_of(&mut self.devices, sqe.nsid()) {
+            Ok(device) => device,
+            Err(status) => return self.fail(index, slot, status),
+        };
+        let block = match Command::parse(&sqe, &device.namespace, &self.view) {
+            Ok(Command::Block(block)) => block,
+            Ok(Command::Nothing) => return self.fail(index, slot, Status::SUCCESS),
+            Ok(Command::Deallocate { ranges }) => {
+                return self.deallocate(index, slot, &sqe, ranges);
+            }
+            Err(status) => return self.fail(index, slot, status),
+        };
+        let mut iovecs = IoVecs::new();
+        if block.transfer_bytes != 0 {
+            let (memory, pool) = (&self.memory, self.context.iovec_pool());
+            let data = Data {
+                memory,
+                pool,
+                page_shift: self.view.page_shift,
+            };
+            if let Err(error) = data.gather(&sqe, &block, &mut iovecs) {
+                return self.without_data(index, slot, error);
+            }
+        }
+        let Some(channel) = &mut device.channel else {
+            return self.fail(index, slot, Status::INTERNAL_ERROR);
+        };
+        let tag = tag_of(self.lanes[index].queue.id(), slot);
+        let Block {
+            op,
+            fua,
+            lba,
+            blocks,
+            ..
+        } = block;
+        match channel.submit(Io {
+            op,
+            fua,
+            lba,
+            blocks,
+            tag,
+            iovecs,
+        }) {
+            Ok(()) => {
+                device.in_flight += 1;
+                Start::Accepted
+            }
+            Err(_full) => Start::Stalled,
+        }
+    }
+
+    /// Completes a command that never reached its device.
+    fn fail(&mut self, index: usize, slot: SlotIndex, status: Status) -> Start {
+        self.complete(index, slot, status);
+        Start::Accepted
+    }
+
+    /// The data pointer led nowhere: fails the command, or lets it wait for what will come.
+    #[cold]
+    fn without_data(&mut self, index: usize, slot: SlotIndex, error: DataError) -> Start {
+        match error {
+            DataError::Busy => Start::Stalled,
+            DataError::NotMapped if self.may_be_remapped() => Start::Stalled,
+            DataError::NotMapped => self.fail(index, slot, Status::DATA_TRANSFER_ERROR),
+            DataError::Status(status) => self.fail(index, slot, status),
+        }
+    }
+
+    fn may_be_remapped(&self) -> bool {
+        self.unmapped_at_ns
+            .is_some_and(|then| self.now_ns.saturating_sub(then) < REMAP_GRACE_NS)
+    }
+
+    #[inline]
+    fn complete_all(&mut self) -> bool {
+        let mut busy = false;
+        for index in 0..self.devices.len() {
+            let Some(device) = &mut self.devices[index] else {
+                continue;
+            };
+            if device.in_flight == 0 {
+                continue;
+            }
+            let Some(channel) = &mut device.channel else {
+                continue;
+            };
+            channel.poll(&mut self.completed);
+            device.in_flight -= self.completed.len();
+            busy |= !self.completed.is_empty();
+            let mut completed = std::mem::take(&mut self.completed);
+            for completion in completed.drain(..) {
+                self.completed_by_device(index, completion);
+            }
+            self.completed = completed;
+        }
+        if self.deallocate.is_active() {
+            self.advance_deallocate();
+        }
+        busy
+    }
+
+    #[inline]
+    fn completed_by_device(&mut self, device: usize, completion: Completion) {
+        let status = nvm::status_of(completion.status);
+        if completion.tag == FLUSH_TAG {
+            return self.flushed(device, status);
+        }
+        if self.deallocate.owns(completion.tag) {
+            self.deallocate.completed(status);
+            return;
+        }
+        let (queue, slot) = queue_and_slot(completion.tag);
+        let index = usize::from(self.lane_of[usize::from(queue.0)]);
+        self.count(device, index, slot, status);
+        self.complete(index, slot, status);
+    }
+
+    #[cold]
+    fn flushed(&self, device: usize, status: Status) {
+        if status != Status::SUCCESS {
+            let nsid = device + 1;
+            tracing::error!(
+                nsid,
+                ?status,
+                "data may be lost: the disk could not be flushed"
+            );
+        }
+    }
+
+    /// Counts what the SMART log reports.
+    #[inline]
+    fn count(&self, device: usize, index: usize, slot: SlotIndex, status: Status) {
+        let queue = &self.lanes[index].queue;
+        let (Some(block), Some(Some(device))) = (queue.block(), self.devices.get(device)) else {
+            return;
+        };
+        nvm::count(
+            block,
+            &queue.slot(slot).sqe(),
+            device.namespace.block_shift(),
+            status,
+        );
+    }
+
+    /// Posts a completion, or, while quiescing, forgets the command.
+    #[inline]
+    fn complete(&mut self, index: usize, slot: SlotIndex, status: Status) {
+        let lane = &mut self.lanes[index];
+        let completions = &mut self.completions[lane.cq];
+        let credit = lane.queue.credit();
+        if self.quiescing {
+            completions.queue.hand_back(credit);
+            lane.queue.release(slot);
+            return;
+        }
+        if status != Status::SUCCESS {
+            self.report(index, slot, status);
+        }
+        let lane = &mut self.lanes[index];
+        let completions = &mut self.completions[lane.cq];
+        let cid = lane.queue.slot(slot).cid();
+        let cqe = Cqe::new(0, lane.queue.head(), lane.queue.id(), cid, status);
+        if completions.queue.post(credit, lane.queue.slot(slot), &cqe) {
+            lane.queue.release(slot);
+        }
+        if completions.queue.vector().is_some() {
+            self.owing += usize::from(!completions.owed.is_owed());
+            completions.owed.add(self.now_ns);
+        }
+    }
+
+    #[cold]
+    fn report(&mut self, index: usize, slot: SlotIndex, status: Status) {
+        let queue = &self.lanes[index].queue;
+        let (sqid, sqe) = (queue.id(), queue.slot(slot).sqe());
+        let (cid, nsid, lba) = (sqe.cid(), sqe.nsid(), nvm::first_lba(&sqe));
+        self.event(GroupEvent::CommandError(CommandError {
+            sqid,
+            cid,
+            status,
+            nsid,
+            lba,
+        }));
+    }
+
+    fn interrupt(&mut self) {
+        for lane in &mut self.completions {
+            let Some(vector) = lane.queue.vector() else {
+                continue;
+            };
+            if lane.owed.is_owed() && lane.owed.settle(&self.view, vector, self.now_ns) {
+                self.owing -= 1;
+            }
+        }
+    }
+
+    #[cold]
+    fn event(&mut self, event: GroupEvent) {
+        if self.outbox.len() < EVENTS_MAX {
+            self.outbox.push_back(FromGroup::Event(event));
+        }
+    }
+
+    #[cold]
+    fn check_memory(&mut self) {
+        if !self.memory_bad && self.memory.any_bad() {
+            self.memory_bad = true;
+            self.event(GroupEvent::MemoryBad);
+        }
+    }
+}
+
+/// The namespace that a command names.
+#[inline]
+fn device_of(devices: &mut [Option<Device>], nsid: Nsid) -> Result<&mut Device, Status> {
+    match devices.get_mut((nsid.0 as usize).wrapping_sub(1)) {
+        Some(Some(device)) => Ok(device),
+        // An identifier that exists but has nothing attached (NVMe Base 2.0, 3.2.1.5).
+        Some(None) => Err(Status::INVALID_FIELD),
+        None => Err(Status::INVALID_NAMESPACE),
+    }
+}
+
+/// Where the data of commands is.
+struct Data<'a> {
+    memory: &'a GuestMemory,
+    pool: &'a IoVecPool,
+    page_shift: u8,
+}
+
+impl Data<'_> {
+    /// Finds the guest memory of a transfer by the command's data pointer.
+    #[inline]
+    fn gather(&self, sqe: &Sqe, block: &Block, iovecs: &mut IoVecs) -> Result<(), DataError> {
+        let Data {
+            memory,
+            pool,
+            page_shift,
+        } = *self;
+        let access = if matches!(block.op, Op::Read) {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let len = block.transfer_bytes;
+        if !nvm::data_pointer_is_sgl(sqe)? {
+            return prp::walk(memory, sqe.prps(), len, page_shift, |iova, len| {
+                Ok(memory.gather(pool, iova, len, access, iovecs)?)
+            });
+        }
+        let to_host = access == Access::Write;
+        sgl::walk(memory, sqe.sgl(), len, to_host, &mut |piece| match piece {
+            Piece::Memory(iova, len) => Ok(memory.gather(pool, iova, len, access, iovecs)?),
+            Piece::Discard(len) => Ok(iovecs.push_discard(pool, len)?),
+        })
+    }
+}
+
+fn tag_of(queue: QueueId, slot: SlotIndex) -> Tag {
+    Tag(u32::from(queue.0) << 16 | u32::from(slot.0))
+}
+
+fn queue_and_slot(tag: Tag) -> (QueueId, SlotIndex) {
+    (QueueId((tag.0 >> 16) as u16), SlotIndex(tag.0 as u16))
+}

@@ -1,0 +1,414 @@
+//! Durable state: everything that a controller needs to go on after its process died, as plain
+//! data in one memfd that never leaves our own processes.
+//!
+//! ```text
+//! Header | ControllerBlock | SqBlock x (queues + 1) | CqBlock x (queues + 1) | Slot x depth x (queues + 1)
+//! ```
+//!
+//! Index 0 of each table belongs to the admin queue. A queue's block and slots are written by the
+//! owner of that queue alone. What counts after the death of a process is program order, so the
+//! stores are relaxed atomics with compiler fences between the steps:
+//!
+//! * *fetch*: the command goes into its slot, the slot becomes [`SlotState::InFlight`], then the SQ
+//!   head moves;
+//! * *complete*: the completion and its CQ position go into the slot, the slot becomes
+//!   [`SlotState::Posting`], the entry goes to the guest, the CQ tail moves, the slot is free.
+//!
+//! Recovery writes the same 16 bytes of every posting slot again and executes every in-flight slot
+//! again; it never reads guest memory to decide.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64, compiler_fence};
+
+use bdev::memory::{SharedPages, SharedSlice};
+use zerocopy::{FromBytes, KnownLayout};
+
+use crate::spec::{CommandId, Cqe, QueueId, Sqe};
+
+/// "bellwire", little endian.
+const MAGIC: u64 = u64::from_le_bytes(*b"bellwire");
+/// Changes whenever the meaning of any byte below changes.
+const VERSION: u32 = 1;
+
+/// Most I/O queue pairs of one controller.
+pub const QUEUES_MAX: u16 = 128;
+/// Most entries of one I/O queue, and so most commands of one queue in flight.
+pub const DEPTH_MAX: u16 = 4096;
+
+/// First bytes of the state: what it is, and the sizes that the rest of the layout follows from.
+#[repr(C, align(64))]
+#[derive(Debug, FromBytes, KnownLayout)]
+struct Header {
+    magic: AtomicU64,
+    version: AtomicU32,
+    queues: AtomicU32,
+    depth: AtomicU32,
+    reserved: [AtomicU32; 11],
+}
+const _: () = assert!(size_of::<Header>() == 64);
+
+/// Registers, configuration space, features and logs of the controller, written by its owner.
+#[repr(C, align(64))]
+#[derive(Debug, FromBytes, KnownLayout)]
+pub struct ControllerBlock {
+    /// Controller configuration as the host wrote it.
+    pub cc: AtomicU32,
+    /// Controller status.
+    pub csts: AtomicU32,
+    /// Admin queue attributes.
+    pub aqa: AtomicU32,
+    /// Interrupt mask of the pin-based interrupt (INTMS / INTMC).
+    pub interrupt_mask: AtomicU32,
+    /// Admin submission queue base address.
+    pub asq: AtomicU64,
+    /// Admin completion queue base address.
+    pub acq: AtomicU64,
+    /// Shadow doorbell buffer, or 0.
+    pub shadow_doorbells: AtomicU64,
+    /// Event index buffer, or 0.
+    pub event_indices: AtomicU64,
+    /// Errors since the controller was made: the error count of the newest log entry.
+    pub error_count: AtomicU64,
+    /// Power cycles: how often the controller was made anew.
+    pub power_cycles: AtomicU64,
+    /// Shutdowns that the host did not announce.
+    pub unsafe_shutdowns: AtomicU64,
+    /// Nanoseconds the controller existed before this process.
+    pub powered_ns: AtomicU64,
+    /// Offset of the host's timestamp to the clock, and its origin.
+    pub timestamp: [AtomicU64; 2],
+    /// Room for later words of the controller.
+    pub reserved: [AtomicU64; 18],
+    /// First 256 bytes of configuration space.
+    pub config: [AtomicU32; 64],
+    /// Values of the features, as the feature table lays them out.
+    pub features: [AtomicU32; 256],
+    /// The newest error log entries, a ring.
+    pub error_log: [[AtomicU64; 8]; 64],
+}
+const _: () = assert!(size_of::<ControllerBlock>() % 64 == 0);
+
+/// A submission queue: what it is and how far it was fetched. One owner.
+#[repr(C, align(128))]
+#[derive(Debug, FromBytes, KnownLayout)]
+pub struct SqBlock {
+    /// Guest address of entry 0.
+    pub base: AtomicU64,
+    /// Number of entries; 0 = the queue does not exist.
+    pub entries: AtomicU32,
+    /// The completion queue it posts to.
+    pub cqid: AtomicU32,
+    /// Commands fetched so far; the head is this number modulo `entries`.
+    pub head_position: AtomicU64,
+    /// Commands and 512-byte units moved, for the SMART log: reads, writes, units read, units
+    /// written.
+    pub statistics: [AtomicU64; 4],
+    /// Commands that failed for the medium.
+    pub media_errors: AtomicU64,
+    reserved: [AtomicU64; 8],
+}
+const _: () = assert!(size_of::<SqBlock>() == 128);
+
+/// A completion queue: what it is and how far it was posted. One owner.
+#[repr(C, align(128))]
+#[derive(Debug, FromBytes, KnownLayout)]
+pub struct CqBlock {
+    /// Guest address of entry 0.
+    pub base: AtomicU64,
+    /// Number of entries; 0 = the queue does not exist.
+    pub entries: AtomicU32,
+    /// Interrupt vector in bits 15:0, interrupts enabled in bit 16.
+    interrupt: AtomicU32,
+    /// Entries posted so far; tail and phase follow from it.
+    pub tail_position: AtomicU64,
+    /// Entries that the host has consumed, as far as the owner has looked.
+    pub head_position: AtomicU64,
+    reserved: [AtomicU64; 12],
+}
+const _: () = assert!(size_of::<CqBlock>() == 128);
+
+/// [`CqBlock::interrupt`]: interrupts are enabled.
+const INTERRUPTS_ENABLED: u32 = 1 << 16;
+
+impl CqBlock {
+    /// Its interrupt vector, if interrupts are enabled for it.
+    pub fn vector(&self) -> Option<u16> {
+        let interrupt = self.interrupt.load(Relaxed);
+        (interrupt & INTERRUPTS_ENABLED != 0).then_some(interrupt as u16)
+    }
+
+    /// Sets [`CqBlock::vector`].
+    pub fn set_vector(&self, vector: Option<u16>) {
+        let interrupt = vector.map_or(0, |vector| u32::from(vector) | INTERRUPTS_ENABLED);
+        self.interrupt.store(interrupt, Relaxed);
+    }
+}
+
+/// What a slot holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum SlotState {
+    /// Nothing.
+    Free = 0,
+    /// A fetched command that was not completed.
+    InFlight = 1,
+    /// A completed command whose entry may or may not have reached the guest.
+    Posting = 2,
+}
+
+/// One command in flight: the one copy of its entry, and its completion once there is one.
+#[repr(C, align(128))]
+#[derive(Debug, FromBytes, KnownLayout)]
+pub struct Slot {
+    sqe: [AtomicU64; 8],
+    cqe: [AtomicU64; 2],
+    sq_position: AtomicU64,
+    cq_position: AtomicU64,
+    state: AtomicU32,
+    /// For a command that is not idempotent: the step that it has passed.
+    pub step: AtomicU32,
+    reserved: [AtomicU64; 3],
+}
+const _: () = assert!(size_of::<Slot>() == 128);
+
+impl Slot {
+    /// What the slot holds; an unknown value counts as free.
+    pub fn state(&self) -> SlotState {
+        match self.state.load(Relaxed) {
+            1 => SlotState::InFlight,
+            2 => SlotState::Posting,
+            _ => SlotState::Free,
+        }
+    }
+
+    fn set_state(&self, state: SlotState) {
+        // Everything stored before belongs to the new state, nothing stored later does.
+        compiler_fence(std::sync::atomic::Ordering::Release);
+        self.state.store(state as u32, Relaxed);
+        compiler_fence(std::sync::atomic::Ordering::Release);
+    }
+
+    /// Takes a command in: first half of a fetch, before the SQ head moves.
+    pub fn fetch(&self, sqe: &Sqe, sq_position: u64) {
+        for (word, value) in self.sqe.iter().zip(sqe.to_words()) {
+            word.store(value, Relaxed);
+        }
+        self.sq_position.store(sq_position, Relaxed);
+        self.step.store(0, Relaxed);
+        self.set_state(SlotState::InFlight);
+    }
+
+    /// The command, as it was copied when it was fetched.
+    pub fn sqe(&self) -> Sqe {
+        Sqe::from_words(std::array::from_fn(|i| self.sqe[i].load(Relaxed)))
+    }
+
+    /// Command identifier of the command: bits 31:16 of its first dword.
+    #[inline]
+    pub fn cid(&self) -> CommandId {
+        CommandId((self.sqe[0].load(Relaxed) >> 16) as u16)
+    }
+
+    /// Position of the command in its submission queue.
+    pub fn sq_position(&self) -> u64 {
+        self.sq_position.load(Relaxed)
+    }
+
+    /// Notes the completion and where it goes, before the guest can see it.
+    pub fn complete(&self, cqe: [u64; 2], cq_position: u64) {
+        self.cqe[0].store(cqe[0], Relaxed);
+        self.cqe[1].store(cqe[1], Relaxed);
+        self.cq_position.store(cq_position, Relaxed);
+        self.set_state(SlotState::Posting);
+    }
+
+    /// The completion entry with its phase, and its position in the completion queue.
+    pub fn completion(&self) -> (Cqe, u64) {
+        let words = [self.cqe[0].load(Relaxed), self.cqe[1].load(Relaxed)];
+        (Cqe::from_words(words), self.cq_position.load(Relaxed))
+    }
+
+    /// The guest has its completion; the slot is nobody's.
+    pub fn release(&self) {
+        self.set_state(SlotState::Free);
+    }
+}
+
+/// Why a state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Out of the limits of this version.
+    #[error(
+        "durable state for {queues} queues of {depth} entries is out of range (1-{QUEUES_MAX}, 2-{DEPTH_MAX})"
+    )]
+    Limits {
+        /// I/O queue pairs asked for.
+        queues: u16,
+        /// Entries asked for.
+        depth: u16,
+    },
+    /// The memory for it cannot be had.
+    #[error("durable state of {bytes} bytes: {source}")]
+    Memory {
+        /// Size asked for.
+        bytes: usize,
+        /// The reason.
+        source: bdev::memory::MapError,
+    },
+    /// The bytes are not a state of this version and shape.
+    #[error("durable state is not usable: {what} is {found}, expected {expected}")]
+    Foreign {
+        /// The header field that differs.
+        what: &'static str,
+        /// What it holds.
+        found: u64,
+        /// What it should hold.
+        expected: u64,
+    },
+}
+
+/// The state of one controller, shared between the controller and its poll groups.
+#[derive(Debug)]
+pub struct ControllerState {
+    header: SharedSlice<Header>,
+    controller: SharedSlice<ControllerBlock>,
+    sqs: SharedSlice<SqBlock>,
+    cqs: SharedSlice<CqBlock>,
+    slots: Vec<SharedSlice<Slot>>,
+}
+
+impl ControllerState {
+    /// A fresh state for `queues` I/O queue pairs of at most `depth` entries.
+    pub fn new(queues: u16, depth: u16) -> Result<Arc<ControllerState>, StateError> {
+        if !(1..=QUEUES_MAX).contains(&queues) || !(2..=DEPTH_MAX).contains(&depth) {
+            return Err(StateError::Limits { queues, depth });
+        }
+        let bytes = Layout::of(queues, depth).bytes;
+        let pages = SharedPages::new("bellwire-state", bytes, bdev::memory::Seal::State)
+            .map_err(|source| StateError::Memory { bytes, source })?;
+        let state = ControllerState::lay_out(&pages, queues, depth)?;
+        state.header[0].queues.store(u32::from(queues), Relaxed);
+        state.header[0].depth.store(u32::from(depth), Relaxed);
+        state.header[0].version.store(VERSION, Relaxed);
+        state.header[0].magic.store(MAGIC, Relaxed);
+        Ok(Arc::new(state))
+    }
+
+    /// The state that an earlier owner left in `pages`.
+    pub fn adopt(
+        pages: &Arc<SharedPages>,
+        queues: u16,
+        depth: u16,
+    ) -> Result<Arc<ControllerState>, StateError> {
+        let state = ControllerState::lay_out(pages, queues, depth)?;
+        let header = &state.header[0];
+        let fields = [
+            ("magic", header.magic.load(Relaxed), MAGIC),
+            (
+                "version",
+                header.version.load(Relaxed).into(),
+                VERSION.into(),
+            ),
+            ("queues", header.queues.load(Relaxed).into(), queues.into()),
+            ("depth", header.depth.load(Relaxed).into(), depth.into()),
+        ];
+        for (what, found, expected) in fields {
+            if found != expected {
+                return Err(StateError::Foreign {
+                    what,
+                    found,
+                    expected,
+                });
+            }
+        }
+        Ok(Arc::new(state))
+    }
+
+    fn lay_out(pages: &Arc<SharedPages>, queues: u16, depth: u16) -> Result<Self, StateError> {
+        let layout = Layout::of(queues, depth);
+        let short = StateError::Foreign {
+            what: "size",
+            found: pages.len() as u64,
+            expected: layout.bytes as u64,
+        };
+        let tables = (|| {
+            let count = layout.tables;
+            Some(ControllerState {
+                header: pages.slice(0, 1)?,
+                controller: pages.slice(layout.controller, 1)?,
+                sqs: pages.slice(layout.sqs, count)?,
+                cqs: pages.slice(layout.cqs, count)?,
+                slots: (0..count)
+                    .map(|queue| pages.slice(layout.slots_of(queue), layout.depth))
+                    .collect::<Option<Vec<_>>>()?,
+            })
+        })();
+        tables.ok_or(short)
+    }
+
+    /// Most entries of an I/O queue.
+    pub fn depth(&self) -> u16 {
+        self.header[0].depth.load(Relaxed) as u16
+    }
+
+    /// Most I/O queue pairs.
+    pub fn queues(&self) -> u16 {
+        self.header[0].queues.load(Relaxed) as u16
+    }
+
+    /// The controller's own words.
+    pub fn controller(&self) -> &ControllerBlock {
+        &self.controller[0]
+    }
+
+    /// Block of a submission queue; `None` if there can be no such queue.
+    pub fn sq(&self, id: QueueId) -> Option<&SqBlock> {
+        self.sqs.get(usize::from(id.0))
+    }
+
+    /// Block of a completion queue; `None` if there can be no such queue.
+    pub fn cq(&self, id: QueueId) -> Option<&CqBlock> {
+        self.cqs.get(usize::from(id.0))
+    }
+
+    /// The in-flight slots of a submission queue: its depth of them.
+    pub fn slots(&self, id: QueueId) -> Option<&[Slot]> {
+        self.slots.get(usize::from(id.0)).map(|slots| &slots[..])
+    }
+}
+
+/// Byte offsets of the tables.
+struct Layout {
+    controller: usize,
+    sqs: usize,
+    cqs: usize,
+    slots: usize,
+    tables: usize,
+    depth: usize,
+    bytes: usize,
+}
+
+impl Layout {
+    fn of(queues: u16, depth: u16) -> Layout {
+        let (tables, depth) = (usize::from(queues) + 1, usize::from(depth));
+        let controller = size_of::<Header>();
+        let sqs = (controller + size_of::<ControllerBlock>()).next_multiple_of(128);
+        let cqs = sqs + tables * size_of::<SqBlock>();
+        let slots = (cqs + tables * size_of::<CqBlock>()).next_multiple_of(4096);
+        let bytes = (slots + tables * depth * size_of::<Slot>()).next_multiple_of(4096);
+        Layout {
+            controller,
+            sqs,
+            cqs,
+            slots,
+            tables,
+            depth,
+            bytes,
+        }
+    }
+
+    fn slots_of(&self, queue: usize) -> usize {
+        self.slots + queue * self.depth * size_of::<Slot>()
+    }
+}
