@@ -2,7 +2,7 @@
 //!
 //! [`spec`] holds the bit layouts of the NVMe specifications. A [`subsystem::Subsystem`] with its
 //! [`namespace::Namespace`]s is what exists; [`pcie`] is the memory-mapped front that a host drives:
-//! configuration space, registers, doorbells and queues. A controller is its
+//! configuration space, registers, doorbells and queues. [`pcie::controller::Controller`] is its
 //! control plane, a [`pcie::poll_group::PollGroup`] the I/O queues of one controller on one
 //! reactor.
 //!
@@ -23,6 +23,7 @@
 //! requests, 64 error log entries.
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod namespace;
 mod nvm;
 pub mod pcie;
