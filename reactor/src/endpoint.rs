@@ -1,0 +1,162 @@
+//! An endpoint: a socket, the controller behind it, and `vfio_user::Device` over the plain methods
+//! of that controller.
+//!
+//! Guest memory is opened by the control thread; until its answer comes the client waits, and
+//! nobody else.
+
+mod device;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bdev::memory::{Backing, MapError};
+use nvme::pcie::controller::{Controller, ControllerParts};
+use nvme::pcie::message::{Envelope, FromGroup, GroupId};
+use vfio_user::{Server, ServerLimits, SessionEvent};
+
+use self::device::EndpointDevice;
+use crate::message::{ControllerId, Post, ToControl};
+
+/// How often a socket is looked at whose client was heard of a moment ago.
+const BUSY_INTERVAL_NS: u64 = 20_000;
+/// How often a silent one is.
+const IDLE_INTERVAL_NS: u64 = 500_000;
+/// How long that moment is.
+const BUSY_FOR_NS: u64 = 100_000_000;
+
+/// What an endpoint is made from; it crosses to the reactor's thread.
+pub struct EndpointSeed {
+    pub id: ControllerId,
+    /// The socket, for the log.
+    pub name: String,
+    pub parts: ControllerParts,
+    pub listener: OwnedFd,
+}
+
+/// A socket and the controller behind it, on the controller's home reactor.
+pub struct Endpoint {
+    name: String,
+    server: Server,
+    device: EndpointDevice,
+    next_look_ns: u64,
+    heard_ns: Option<u64>,
+    stopping: Stopping,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// The controller is coming to rest.
+    Asked,
+    /// The control thread has been told.
+    Told,
+}
+
+impl Endpoint {
+    /// A controller after power-on behind a socket that listens.
+    ///
+    /// # Errors
+    /// The parts do not fit together.
+    pub fn new(seed: EndpointSeed, post: Post) -> anyhow::Result<Endpoint> {
+        let controller = Controller::new(seed.parts)?;
+        Ok(Endpoint {
+            name: seed.name,
+            server: Server::new(seed.listener, ServerLimits::default()),
+            device: EndpointDevice::new(seed.id, controller, post),
+            next_look_ns: 0,
+            heard_ns: None,
+            stopping: Stopping::No,
+        })
+    }
+
+    /// Its controller's number.
+    pub fn id(&self) -> ControllerId {
+        self.device.id
+    }
+
+    /// One pass: the admin queue always, the socket when its time has come.
+    #[inline]
+    pub fn poll(&mut self, now_ns: u64) {
+        self.device.controller.poll(now_ns);
+        if now_ns >= self.next_look_ns || self.device.is_pending() {
+            self.look(now_ns);
+        }
+    }
+
+    fn look(&mut self, now_ns: u64) {
+        self.device.flush();
+        if self.server.poll(&mut self.device) {
+            self.heard_ns = Some(now_ns);
+        }
+        while let Some(event) = self.server.take_event() {
+            self.log(&event);
+        }
+        let busy = self
+            .heard_ns
+            .is_some_and(|heard| now_ns.saturating_sub(heard) < BUSY_FOR_NS);
+        self.next_look_ns = now_ns
+            + if busy {
+                BUSY_INTERVAL_NS
+            } else {
+                IDLE_INTERVAL_NS
+            };
+        self.report_stop();
+    }
+
+    fn log(&self, event: &SessionEvent) {
+        let socket = &self.name;
+        match event {
+            SessionEvent::Connected { peer: Some(peer) } => {
+                tracing::info!(socket, pid = peer.pid, uid = peer.uid, "client connected");
+            }
+            SessionEvent::Connected { peer: None } => tracing::info!(socket, "client connected"),
+            SessionEvent::Disconnected { reason } => {
+                tracing::info!(socket, reason, "client gone");
+            }
+            SessionEvent::Unsettled { errno } => {
+                tracing::warn!(socket, %errno, "controller did not come to rest");
+            }
+            SessionEvent::Refused { reason } => {
+                tracing::warn!(socket, reason, "client refused");
+            }
+        }
+    }
+
+    /// The control thread has opened guest memory, or could not.
+    pub fn opened(&mut self, request: u64, result: Result<Arc<Backing>, MapError>) {
+        self.device.opened(request, result, &self.name);
+    }
+
+    /// Takes what a poll group says.
+    pub fn receive(&mut self, group: GroupId, message: FromGroup) {
+        self.device.controller.receive(group, message);
+    }
+
+    /// The next message to a poll group.
+    pub fn take_message(&mut self) -> Option<(GroupId, Envelope)> {
+        self.device.controller.take_message()
+    }
+
+    /// Takes a message back that found a ring full.
+    pub fn put_back(&mut self, group: GroupId, envelope: Envelope) {
+        self.device.controller.put_back(group, envelope);
+    }
+
+    /// Brings the controller to rest; the control thread is told when it is.
+    pub fn stop(&mut self) {
+        if self.stopping == Stopping::No {
+            self.stopping = Stopping::Asked;
+            self.device.controller.stop();
+            self.next_look_ns = 0;
+        }
+    }
+
+    fn report_stop(&mut self) {
+        if self.stopping == Stopping::Asked && self.device.controller.pending().is_some() {
+            let told = self.device.post.to_control(ToControl::Stopped);
+            if told.is_ok() {
+                self.stopping = Stopping::Told;
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A reactor: one thread, one core, one loop that never sleeps.
+//!
+//! Every pass polls the I/O queues of all poll groups, the inbox and the admin queues, and enters
+//! the kernel at most once for all channels. The clock is read every few passes and sockets are
+//! looked at on a timer, so that a pass over idle queues touches nothing but their doorbells.
+
+use std::time::Instant;
+
+use bdev::{IoContext, IoLimits};
+use nvme::pcie::message::{Envelope, FromGroup, GroupId};
+use nvme::pcie::poll_group::{GroupSeed, PollGroup};
+
+use crate::cpu;
+use crate::endpoint::{Endpoint, EndpointSeed};
+use crate::message::{ControllerId, Post, ReactorId, ToControl, ToReactor};
+
+/// Passes between two looks at the clock.
+const CLOCK_PASSES: u64 = 8;
+/// Messages taken from the inbox in one pass.
+const MESSAGES_MAX: usize = 64;
+
+/// What a reactor is made from; it crosses to the reactor's thread.
+pub struct ReactorSeed {
+    pub id: ReactorId,
+    pub core: usize,
+    pub endpoints: Vec<EndpointSeed>,
+    pub groups: Vec<(ControllerId, GroupSeed)>,
+    pub limits: IoLimits,
+    pub post: Post,
+}
+
+/// One reactor, on its thread.
+struct Reactor {
+    id: ReactorId,
+    post: Post,
+    context: IoContext,
+    groups: Vec<Group>,
+    endpoints: Vec<Endpoint>,
+    origin: Instant,
+    now_ns: u64,
+    pass: u64,
+    exiting: bool,
+}
+
+/// A poll group, and a reply of it that found a ring full.
+struct Group {
+    controller: ControllerId,
+    group: PollGroup,
+    waiting: Option<FromGroup>,
+}
+
+/// The body of a reactor's thread: reports that it polls, and then does until told to end.
+pub fn run(seed: ReactorSeed) {
+    let (id, post) = (seed.id, seed.post.clone());
+    match Reactor::new(seed) {
+        Ok(mut reactor) => {
+            tell_control(&post, ToControl::Running(id));
+            while !reactor.exiting {
+                reactor.pass();
+            }
+        }
+        Err(error) => tell_control(&post, ToControl::Failed(id, error)),
+    }
+}
+
+/// At start and end there is time to wait for room.
+fn tell_control(post: &Post, mut message: ToControl) {
+    while let Err(back) = post.to_control(message) {
+        message = back;
+        std::thread::yield_now();
+    }
+}
+
+impl Reactor {
+    fn new(seed: ReactorSeed) -> anyhow::Result<Reactor> {
+        cpu::pin(seed.core)?;
+        let context = IoContext::new(seed.limits)?;
+        let origin = Instant::now();
+        let groups = seed.groups.into_iter().map(|(controller, seed)| {
+            let group = PollGroup::new(seed, context.clone());
+            Group {
+                controller,
+                group,
+                waiting: None,
+            }
+        });
+        let groups = groups.collect();
+        let endpoints = seed
+            .endpoints
+            .into_iter()
+            .map(|endpoint| Endpoint::new(endpoint, seed.post.clone()));
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        tracing::debug!(core = seed.core, "reactor polls");
+        Ok(Reactor {
+            id: seed.id,
+            post: seed.post,
+            context,
+            groups,
+            endpoints,
+            origin,
+            now_ns: 0,
+            pass: 0,
+            exiting: false,
+        })
+    }
+
+    fn pass(&mut self) {
+        if self.pass % CLOCK_PASSES == 0 {
+            self.now_ns = self.origin.elapsed().as_nanos() as u64;
+        }
+        self.pass += 1;
+        for index in 0..self.groups.len() {
+            self.groups[index].group.poll(self.now_ns);
+            self.carry_replies(index);
+        }
+        self.receive();
+        for index in 0..self.endpoints.len() {
+            self.endpoints[index].poll(self.now_ns);
+            self.carry_messages(index);
+        }
+        self.context.flush();
+    }
+
+    /// Carries what a poll group says to its controller, in order.
+    #[inline]
+    fn carry_replies(&mut self, index: usize) {
+        loop {
+            let group = &mut self.groups[index];
+            let Some(reply) = group.waiting.take().or_else(|| group.group.take_reply()) else {
+                return;
+            };
+            let (controller, id) = (group.controller, group.group.id());
+            let home = self.post.places[controller.0].home;
+            if home == self.id {
+                self.reply(controller, id, reply);
+            } else {
+                let message = ToReactor::FromGroup(controller, id, reply);
+                if self.post.to_reactor(home, message).is_err() {
+                    self.groups[index].waiting = Some(reply);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Carries what a controller says to its poll groups, in order.
+    fn carry_messages(&mut self, index: usize) {
+        let id = self.endpoints[index].id();
+        while let Some((group, envelope)) = self.endpoints[index].take_message() {
+            let reactor = self.post.places[id.0].groups[usize::from(group.0)];
+            if reactor == self.id {
+                self.deliver(id, group, envelope);
+                continue;
+            }
+            let message = ToReactor::ToGroup(id, group, envelope);
+            if let Err(ToReactor::ToGroup(_, group, envelope)) =
+                self.post.to_reactor(reactor, message)
+            {
+                self.endpoints[index].put_back(group, envelope);
+                return;
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        for _ in 0..MESSAGES_MAX {
+            let Some(message) = self.post.reactors[self.id.0].receive() else {
+                return;
+            };
+            match message {
+                ToReactor::ToGroup(id, group, envelope) => self.deliver(id, group, envelope),
+                ToReactor::FromGroup(id, group, reply) => self.reply(id, group, reply),
+                ToReactor::Opened(id, request, result) => {
+                    if let Some(endpoint) = self.endpoint(id) {
+                        endpoint.opened(request, result);
+                    }
+                }
+                ToReactor::Stop => self.endpoints.iter_mut().for_each(Endpoint::stop),
+                ToReactor::Exit => self.exiting = true,
+            }
+        }
+    }
+
+    fn endpoint(&mut self, id: ControllerId) -> Option<&mut Endpoint> {
+        self.endpoints
+            .iter_mut()
+            .find(|endpoint| endpoint.id() == id)
+    }
+
+    fn deliver(&mut self, id: ControllerId, group: GroupId, envelope: Envelope) {
+        let is_it = |g: &&mut Group| g.controller == id && g.group.id() == group;
+        if let Some(found) = self.groups.iter_mut().find(is_it) {
+            found.group.receive(envelope);
+        }
+    }
+
+    fn reply(&mut self, id: ControllerId, group: GroupId, reply: FromGroup) {
+        if let Some(endpoint) = self.endpoint(id) {
+            endpoint.receive(group, reply);
+        }
+    }
+}

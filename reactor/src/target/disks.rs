@@ -1,0 +1,108 @@
+//! The disks of a target, by name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bdev::Bdev;
+use bdev::file::{File, FileConfig};
+use bdev::malloc::{Malloc, MallocConfig};
+use bdev::null::{Null, NullConfig};
+
+use crate::config::{BdevConfig, BdevKind};
+
+/// Open disks. Until they are kept, files that were created for them go when this is dropped: what
+/// could not be built leaves nothing behind.
+pub struct Disks {
+    bdevs: Vec<Arc<dyn Bdev>>,
+    created: Vec<PathBuf>,
+}
+
+impl Disks {
+    /// Opens every disk.
+    ///
+    /// # Errors
+    /// The first that cannot be opened.
+    pub fn open(configs: &[BdevConfig]) -> anyhow::Result<Disks> {
+        let mut disks = Disks {
+            bdevs: Vec::new(),
+            created: Vec::new(),
+        };
+        for config in configs {
+            let bdev = disks.open_one(config)?;
+            tracing::info!(bdev = bdev.name(), uuid = %bdev.uuid(), "disk opened");
+            disks.bdevs.push(bdev);
+        }
+        Ok(disks)
+    }
+
+    fn open_one(&mut self, config: &BdevConfig) -> anyhow::Result<Arc<dyn Bdev>> {
+        let (name, uuid, block_size) = (config.name.clone(), config.uuid, config.block_size);
+        Ok(match config.kind.clone() {
+            BdevKind::Null { size } => {
+                let blocks = size / u64::from(block_size);
+                Null::new(NullConfig {
+                    name,
+                    uuid,
+                    blocks,
+                    block_size,
+                })?
+            }
+            BdevKind::Malloc { size } => Malloc::new(MallocConfig {
+                name,
+                uuid,
+                size,
+                block_size,
+            })?,
+            BdevKind::File {
+                path,
+                size,
+                read_only,
+                direct,
+            } => {
+                let missing = !path.exists();
+                let config = FileConfig {
+                    name,
+                    uuid,
+                    path: path.clone(),
+                    size,
+                    block_size,
+                    read_only,
+                    direct,
+                };
+                let file = File::open(config)?;
+                if missing {
+                    self.created.push(path);
+                }
+                file
+            }
+        })
+    }
+
+    /// A disk by its name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn get(&self, name: &str) -> anyhow::Result<Arc<dyn Bdev>> {
+        let found = self.bdevs.iter().find(|bdev| bdev.name() == name);
+        found
+            .cloned()
+            .with_context(|| format!("there is no --bdev {name}"))
+    }
+
+    /// The disks, for good.
+    pub fn keep(mut self) -> Vec<Arc<dyn Bdev>> {
+        self.created.clear();
+        std::mem::take(&mut self.bdevs)
+    }
+}
+
+impl Drop for Disks {
+    fn drop(&mut self) {
+        for path in &self.created {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "a new file is left behind");
+            }
+        }
+    }
+}

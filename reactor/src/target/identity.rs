@@ -1,0 +1,125 @@
+//! Who a controller is: its names follow from the path of its socket unless they are given, and
+//! from nothing else.
+
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use crate::config::{Config, ControllerConfig};
+use crate::listener::resolve;
+
+/// Namespace of the UUIDs that follow from socket paths. It must never change: guests know their
+/// controllers by what follows from it.
+const UUID_NAMESPACE: Uuid = Uuid::from_u128(0x3f0e_52a1_7c38_4d6b_a9c4_8e16_5b0d_71f2);
+
+/// The names of one controller.
+pub struct Identity {
+    /// Path of its socket, without links.
+    pub socket: PathBuf,
+    /// Serial number.
+    pub serial: String,
+    /// Qualified name of its subsystem.
+    pub nqn: String,
+}
+
+/// The identity of every controller.
+///
+/// # Errors
+/// A socket path that cannot be, or that two controllers mean.
+pub fn all(config: &Config) -> anyhow::Result<Vec<Identity>> {
+    let mut identities: Vec<Identity> = Vec::new();
+    for controller in &config.controllers {
+        let identity = Identity::of(controller)?;
+        if identities
+            .iter()
+            .any(|other| other.socket == identity.socket)
+        {
+            anyhow::bail!(
+                "two --controller have the socket {}",
+                identity.socket.display()
+            );
+        }
+        identities.push(identity);
+    }
+    Ok(identities)
+}
+
+impl Identity {
+    fn of(controller: &ControllerConfig) -> anyhow::Result<Identity> {
+        let socket = resolve(&controller.socket)?;
+        let derived = Uuid::new_v5(&UUID_NAMESPACE, socket.as_os_str().as_encoded_bytes());
+        let nqn = controller.nqn.clone();
+        // Controllers of one named subsystem have one serial number.
+        let of_name = nqn
+            .as_ref()
+            .map(|nqn| Uuid::new_v5(&UUID_NAMESPACE, nqn.as_bytes()));
+        let serial = controller.serial.clone().unwrap_or_else(|| {
+            let hex = of_name.unwrap_or(derived).simple().to_string();
+            format!("BW{}", &hex[..18]).to_uppercase()
+        });
+        let nqn = nqn.unwrap_or_else(|| format!("nqn.2014-08.org.nvmexpress:uuid:{derived}"));
+        Ok(Identity {
+            socket,
+            serial,
+            nqn,
+        })
+    }
+
+    /// Says that the controller is ready, and how to attach it.
+    pub fn print(&self, print_qemu: bool) {
+        use std::io::Write;
+
+        let socket = self.socket.display();
+        let mut out = std::io::stdout().lock();
+        // Whoever started us may not listen.
+        let _ = writeln!(
+            out,
+            "ready socket={socket} serial={} nqn={}",
+            self.serial, self.nqn
+        );
+        if print_qemu {
+            let address = serde_json::json!({"type": "unix", "path": self.socket});
+            let device = serde_json::json!({"driver": "vfio-user-pci", "socket": address});
+            let _ = writeln!(out, "-device '{device}'");
+        }
+        let _ = out.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(text: &str) -> Identity {
+        Identity::of(&ControllerConfig::parse(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn names_follow_from_the_path_alone() {
+        let a = identity("socket=/tmp/a.sock,ns=x");
+        let again = identity("ns=y,depth=4,socket=/tmp/../tmp/a.sock");
+        assert_eq!((&a.serial, &a.nqn), (&again.serial, &again.nqn));
+        let b = identity("socket=/tmp/b.sock,ns=x");
+        assert_ne!(a.serial, b.serial);
+        assert_ne!(a.nqn, b.nqn);
+        assert_eq!(a.serial.len(), 20);
+    }
+
+    /// Guests have seen these; they may not change with a new version.
+    #[test]
+    fn names_are_those_of_every_version() {
+        let a = identity("socket=/a.sock,ns=x");
+        assert_eq!(a.serial, "BWF6CCA485843C5B1BB7");
+        assert_eq!(
+            a.nqn,
+            "nqn.2014-08.org.nvmexpress:uuid:f6cca485-843c-5b1b-b709-70e1bb749024"
+        );
+    }
+
+    #[test]
+    fn controllers_of_one_subsystem_have_one_serial() {
+        let a = identity("socket=/tmp/a.sock,ns=x,nqn=nqn.one");
+        let b = identity("socket=/tmp/b.sock,ns=x,nqn=nqn.one");
+        assert_eq!(a.serial, b.serial);
+    }
+}
