@@ -200,3 +200,130 @@ pub struct Features {
     /// [`Op::Compare`].
     pub compare: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::IoVecPool;
+
+    const ALL: Features = Features {
+        flush: true,
+        fua: true,
+        unmap: true,
+        write_zeroes: true,
+        compare: true,
+    };
+    const NONE: Features = Features {
+        flush: false,
+        fua: false,
+        unmap: false,
+        write_zeroes: false,
+        compare: false,
+    };
+
+    const OPS: [Op; 6] = [
+        Op::Read,
+        Op::Write,
+        Op::Flush,
+        Op::Unmap,
+        Op::WriteZeroes { unmap: false },
+        Op::Compare,
+    ];
+
+    fn device() -> Geometry {
+        Geometry::for_size("d", 100 * 512, 512).unwrap()
+    }
+
+    fn io(op: Op, lba: u64, blocks: u32, bytes: u64) -> Io {
+        let mut iovecs = IoVecs::new();
+        iovecs.push_discard(&IoVecPool::new(0), bytes).unwrap();
+        Io {
+            op,
+            fua: false,
+            lba,
+            blocks,
+            tag: Tag(0),
+            iovecs,
+        }
+    }
+
+    /// A request of two blocks at 50 with all that it needs.
+    fn good(op: Op) -> Io {
+        match op {
+            Op::Read | Op::Write | Op::Compare => io(op, 50, 2, 1024),
+            Op::Unmap | Op::WriteZeroes { .. } => io(op, 50, 2, 0),
+            Op::Flush => io(op, 0, 0, 0),
+        }
+    }
+
+    #[test]
+    fn a_good_request_may_begin() {
+        for op in OPS {
+            assert_eq!(good(op).verdict(&device(), ALL), None, "{op:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_features_lack_is_not_supported() {
+        for op in OPS {
+            let lacks = !matches!(op, Op::Read | Op::Write);
+            let expected = lacks.then_some(Status::NotSupported);
+            assert_eq!(good(op).verdict(&device(), NONE), expected, "{op:?}");
+        }
+        let write_zeroes = Features {
+            write_zeroes: true,
+            ..NONE
+        };
+        for op in [Op::Write, Op::WriteZeroes { unmap: true }] {
+            let forced = Io {
+                fua: true,
+                ..good(op)
+            };
+            assert_eq!(
+                forced.verdict(&device(), write_zeroes),
+                Some(Status::NotSupported)
+            );
+            assert_eq!(forced.verdict(&device(), ALL), None);
+        }
+    }
+
+    #[test]
+    fn a_read_only_device_refuses_what_changes_it() {
+        let device = Geometry {
+            read_only: true,
+            ..device()
+        };
+        for op in OPS {
+            let changes = matches!(op, Op::Write | Op::Unmap | Op::WriteZeroes { .. });
+            let expected = changes.then_some(Status::NotSupported);
+            assert_eq!(good(op).verdict(&device, ALL), expected, "{op:?}");
+        }
+    }
+
+    #[test]
+    fn the_range_is_judged_before_the_memory_and_the_memory_before_nothing() {
+        let verdict = |io: Io| io.verdict(&device(), ALL);
+        assert_eq!(verdict(io(Op::Read, 99, 2, 0)), Some(Status::LbaOutOfRange));
+        assert_eq!(
+            verdict(io(Op::Read, u64::MAX, 1, 512)),
+            Some(Status::LbaOutOfRange)
+        );
+        assert_eq!(
+            verdict(io(Op::Read, 98, 2, 1023)),
+            Some(Status::InternalError)
+        );
+        assert_eq!(
+            verdict(io(Op::Unmap, 98, 2, 1024)),
+            Some(Status::InternalError)
+        );
+        assert_eq!(
+            verdict(io(Op::Read, 100, 0, 512)),
+            Some(Status::InternalError)
+        );
+        assert_eq!(verdict(io(Op::Read, 100, 0, 0)), Some(Status::Success));
+        assert_eq!(
+            verdict(io(Op::Unmap, 101, 0, 0)),
+            Some(Status::LbaOutOfRange)
+        );
+    }
+}

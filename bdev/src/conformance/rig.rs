@@ -345,8 +345,8 @@ fn guest_memory() -> GuestMemory {
 /// both.
 const STRETCH: usize = 509;
 
-/// `len` bytes that look random and depend on the seed alone: no two stretches of any two patterns are
-/// alike. Cut from one random page, since the suite is to be fast in an unoptimised build too.
+/// `len` bytes that look random and depend on the seed alone: no two stretches of any two patterns
+/// are alike. Cut from one random page, since the suite is to be fast in an unoptimised build too.
 pub(super) fn pattern(seed: u64, len: u64) -> Vec<u8> {
     static PAGE: LazyLock<Vec<u8>> =
         LazyLock::new(|| (0..512).flat_map(|word| mix(word).to_le_bytes()).collect());

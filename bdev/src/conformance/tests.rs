@@ -15,6 +15,9 @@ use crate::{Bdev, Channel, Completion, Error, Features, Geometry, Io, IoContext,
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
+    /// No fault: a device of this kind passes.
+    IsReadOnly,
+    WritesThoughReadOnly,
     ChangesItsIdentity,
     ClaimsOddBlocks,
     AcceptsPastTheEnd,
@@ -114,7 +117,14 @@ impl Plain {
         if self.fault == Fault::DoesWhatItDenies {
             features.compare = true;
         }
-        let verdict = io.verdict(&self.geometry(), features);
+        let read_only = self.fault == Fault::IsReadOnly;
+        let verdict = io.verdict(
+            &Geometry {
+                read_only,
+                ..self.geometry()
+            },
+            features,
+        );
         let last = self.geometry().blocks - 1;
         match (self.fault, verdict) {
             (Fault::AcceptsPastTheEnd, Some(Status::LbaOutOfRange)) => Some(Status::Success),
@@ -224,13 +234,11 @@ impl Bdev for Plain {
         } else {
             BLOCK as u32
         };
-        let blocks = DEVICE_BYTES_MIN.div_ceil(u64::from(block_size));
-        let optimal_io_bytes = block_size;
         Geometry {
             block_size,
-            blocks,
-            optimal_io_bytes,
-            read_only: false,
+            blocks: DEVICE_BYTES_MIN.div_ceil(u64::from(block_size)),
+            optimal_io_bytes: block_size,
+            read_only: [Fault::IsReadOnly, Fault::WritesThoughReadOnly].contains(&self.fault),
             volatile_cache: false,
         }
     }
@@ -352,11 +360,13 @@ fn verdict(fault: Fault) -> Option<String> {
 #[test]
 fn a_plain_device_passes() {
     assert_eq!(verdict(Fault::None), None);
+    assert_eq!(verdict(Fault::IsReadOnly), None);
 }
 
 #[test]
 fn each_fault_is_found_and_named() {
     let table = [
+        (Fault::WritesThoughReadOnly, "Write is denied"),
         (Fault::ChangesItsIdentity, "a device made again is the same"),
         (Fault::ClaimsOddBlocks, "the block size is possible"),
         (Fault::AcceptsPastTheEnd, "Read of 1 blocks at 2048"),
