@@ -4,7 +4,7 @@
 
 release=trixie
 guest_packages=(
-    linux-image-cloud-amd64 busybox-static kmod
+    linux-image-cloud-amd64 busybox-static dash kmod
     nvme-cli fio e2fsprogs xfsprogs dosfstools util-linux fdisk
     ovmf grub-common grub-pc-bin grub-efi-amd64-bin zstd
 )
@@ -20,7 +20,7 @@ set_up_tree() {
     write_apt_configuration "$apt"
 
     say "reading the package lists of Debian $release and its backports"
-    APT_CONFIG=$apt/apt.conf apt-get update -qq >&2 ||
+    APT_CONFIG=$apt/apt.conf apt-get update -qq -o APT::Update::Error-Mode=any >&2 ||
         die "could not read Debian's package lists; is the network up?"
     say "downloading into $cache (nothing is installed): $*"
     APT_CONFIG=$apt/apt.conf apt-get install -qq -y --download-only "$@" >&2 ||

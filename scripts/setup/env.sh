@@ -19,20 +19,21 @@ die() {
     exit 1
 }
 
-# Whatever a script runs beside itself is given to `at_exit`, so that Ctrl-C leaves nothing behind.
+# What a script starts or makes is given to `at_exit`, so that Ctrl-C leaves nothing behind.
 exit_commands=()
-at_exit() { exit_commands=("$*" ${exit_commands[@]+"${exit_commands[@]}"}); }
+at_exit() { exit_commands=("$*" "${exit_commands[@]}"); }
 run_exit_commands() {
     local command
-    for command in ${exit_commands[@]+"${exit_commands[@]}"}; do eval "$command" || true; done
+    for command in "${exit_commands[@]}"; do eval "$command" || true; done
 }
 trap run_exit_commands EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 [ "$(uname -sm)" = "Linux x86_64" ] || die "the VM tests and the demo need Linux on x86_64"
-[ -n "$(type -P apt-get)" ] && [ -n "$(type -P dpkg-deb)" ] ||
+if [ -z "$(type -P apt-get)" ] || [ -z "$(type -P dpkg-deb)" ]; then
     die "these scripts set up Debian 12 or newer, and this system has no apt-get"
+fi
 
 # Programs of the unpacked tree run with the tree's own loader and libraries; nothing of the tree
 # is installed, so the system's libc never meets it. Ceph's folder is there for Debian's fio.

@@ -5,12 +5,14 @@
 #   installer.cpio    the same, with all that a guest needs to make a disk bootable
 
 guest_programs=(
-    usr/bin/{fio,kmod,lsblk,findmnt,stat,taskset}
+    usr/bin/{dash,fio,kmod,lsblk,findmnt,stat,taskset}
     usr/sbin/{nvme,blkid,blockdev,fstrim,blkdiscard,sfdisk}
     usr/sbin/{mke2fs,e2fsck,mkfs.xfs,xfs_repair,mkfs.fat}
 )
 guest_modules=(xfs vfat nls_cp437 nls_ascii)
-boot_arguments='console=ttyS0 quiet mitigations=off nokaslr tsc=reliable no_timer_check random.trust_cpu=on'
+# What speeds a kernel up under software emulation, and does no harm elsewhere.
+kernel_arguments='console=ttyS0 quiet mitigations=off nokaslr tsc=reliable no_timer_check'
+kernel_arguments+=' random.trust_cpu=on'
 
 set_up_guest() {
     local recipe
@@ -41,8 +43,8 @@ extract_kernel() {
     start=$(((($(number_at "$image" 497 1) + 1) * 512) + $(number_at "$image" 584 4)))
     length=$(number_at "$image" 588 4)
     # Its last four bytes are not part of the zstd stream but the size that comes out.
-    dd if="$image" bs=1M iflag=skip_bytes,count_bytes skip="$start" count=$((length - 4)) status=none |
-        in_tree usr/bin/zstd -dcq
+    dd if="$image" bs=1M status=none iflag=skip_bytes,count_bytes \
+        skip="$start" count=$((length - 4)) | in_tree usr/bin/zstd -dcq
 }
 
 number_at() { od -An -t "u$3" -j "$2" -N "$3" "$1" | tr -d ' '; }
@@ -59,7 +61,7 @@ make_small_root() {
         [ "$name" = busybox ] || ln -s busybox "$to/usr/bin/$name"
     done
     install -m 755 "$root/scripts/guest/init" "$to/init"
-    install -m 755 "$root"/scripts/guest/{agent,install} "$to/etc/bellwire"
+    install -m 755 "$root"/scripts/guest/{agent,demo,install} "$to/etc/bellwire"
 }
 
 make_full_root() {
@@ -73,7 +75,10 @@ make_full_root() {
         install -D "$name" "$to/usr/lib/x86_64-linux-gnu/${name##*/}"
     done
     cp -L "$loader" "$to/usr/lib64"
-    for name in modprobe insmod lsmod; do ln -sf kmod "$to/usr/bin/$name"; done
+    # Busybox's own shell would prefer busybox's programs to the real ones.
+    ln -sf dash "$to/usr/bin/sh"
+    # Where the kernel looks for it when it needs a module.
+    ln -s ../bin/kmod "$to/usr/sbin/modprobe"
     for name in ext2 ext3 ext4; do ln -s mke2fs "$to/usr/sbin/mkfs.$name"; done
     ln -s mkfs.fat "$to/usr/sbin/mkfs.vfat"
     ln -s e2fsck "$to/usr/sbin/fsck.ext4"
@@ -87,8 +92,8 @@ copy_modules() {
     cp "$tree/$modules"/modules.{order,builtin,builtin.modinfo} "$to/$modules"
     in_tree usr/sbin/depmod -b "$tree" "$kernel_release"
     for name in "${guest_modules[@]}"; do
-        awk -F '[: ]+' -v name="/$name.ko" 'index($1, name) { for (i = 1; i <= NF; i++) if ($i) print $i }' \
-            "$tree/$modules/modules.dep"
+        # A line of this file is a module and all that it needs.
+        grep "/$name\.ko[^:]*:" "$tree/$modules/modules.dep" | tr ': ' '\n\n' | grep .
     done | sort -u | while read -r file; do
         install -D "$tree/$modules/$file" "$to/$modules/$file"
     done
@@ -102,7 +107,7 @@ make_boot_files() {
     cp "$tree/boot/vmlinuz-$kernel_release" "$to/vmlinuz"
     cp "$small" "$to/initramfs.cpio"
     cat >"$to/grub.cfg" <<CONFIG
-linux (hd0,msdos1)/vmlinuz $boot_arguments
+linux (hd0,msdos1)/vmlinuz $kernel_arguments
 initrd (hd0,msdos1)/initramfs.cpio
 boot
 CONFIG

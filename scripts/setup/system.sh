@@ -4,16 +4,17 @@ rust_needed=1.85
 
 # install_system PACKAGE...: the only step that needs root.
 install_system() {
-    local as_root=() command="apt-get install -y --no-install-recommends $*"
+    local as_root=() command=(apt-get install -y --no-install-recommends "$@")
     if [ "$(id -u)" != 0 ]; then
-        [ -n "$(type -P sudo)" ] || die "missing packages; as root, run: $command"
+        [ -n "$(type -P sudo)" ] || die "packages are missing; as root, run: ${command[*]}"
         as_root=(sudo)
     fi
+    as_root+=(env DEBIAN_FRONTEND=noninteractive)
     say "installing with the system's apt: $*"
-    DEBIAN_FRONTEND=noninteractive ${as_root[@]+"${as_root[@]}"} $command >&2 ||
-        { ${as_root[@]+"${as_root[@]}"} apt-get update >&2 &&
-            DEBIAN_FRONTEND=noninteractive ${as_root[@]+"${as_root[@]}"} $command >&2; } ||
-        die "could not install packages; as root, run: apt-get update && $command"
+    "${as_root[@]}" "${command[@]}" -qq >/dev/null && return
+    # The system's package lists may be missing or old.
+    "${as_root[@]}" apt-get update -qq && "${as_root[@]}" "${command[@]}" -qq >/dev/null ||
+        die "could not install packages; as root, run: apt-get update && ${command[*]}"
 }
 
 # newer_or_equal FOUND NEEDED
@@ -26,18 +27,25 @@ cargo_is_new_enough() {
 }
 
 set_up_cargo() {
-    [ -n "$(type -P cc)" ] || install_system gcc libc6-dev
-    cargo_is_new_enough && return
+    local packages=()
+    [ -n "$(type -P cc)" ] || packages+=(gcc libc6-dev)
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
+    if ! cargo_is_new_enough; then
+        [ -z "$(type -P cargo)" ] && debian_has_cargo || die "$cargo_advice"
+        packages+=(cargo)
+    fi
+    [ ${#packages[@]} = 0 ] || install_system "${packages[@]}"
+}
+
+debian_has_cargo() {
     local candidate
     candidate=$(apt-cache policy cargo 2>/dev/null | awk '/Candidate:/ { print $2 }')
-    if [ -z "$(type -P cargo)" ] && newer_or_equal "${candidate:-0}" "$rust_needed"; then
-        install_system cargo
-        cargo_is_new_enough && return
-    fi
-    die "cargo $rust_needed or newer is needed (found: $(cargo --version 2>/dev/null || echo none);
-Debian has: ${candidate:-none}). This command installs it:
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
+    newer_or_equal "${candidate:-0}" "$rust_needed"
 }
+
+cargo_advice="cargo $rust_needed or newer is needed, on PATH or from Debian; neither has it.
+This command installs it, for you alone:
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . ~/.cargo/env"
 
 # The two cargo commands that only scripts/test needs.
 set_up_lints() {
