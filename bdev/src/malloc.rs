@@ -413,6 +413,22 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_waited_are_reported_as_there_is_room() {
+        let disk = malloc(16 << 20, 512).unwrap();
+        let context = IoContext::new(IoLimits::default()).unwrap();
+        let mut channel = Arc::clone(&disk).open_channel(&context).unwrap();
+        let mut other = disk.claims.claimant().unwrap();
+        let claim = other.try_claim(0..1, Mode::Exclusive).unwrap();
+        for tag in 0..12 {
+            assert!(channel.submit(bare(Op::Unmap, 0, 1, tag)).is_ok());
+        }
+        assert_eq!(poll(&mut *channel), []);
+        other.release(claim);
+        let reported: Vec<_> = (0..3).map(|_| poll(&mut *channel).len()).collect();
+        assert_eq!(reported, [8, 4, 0]);
+    }
+
+    #[test]
     fn a_request_that_nobody_looked_at_can_be_cancelled() {
         let disk = malloc(16 << 20, 512).unwrap();
         let context = IoContext::new(IoLimits::default()).unwrap();
