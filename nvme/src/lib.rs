@@ -1,10 +1,10 @@
 //! An NVMe controller, independent of how a host reaches it.
 //!
 //! [`spec`] holds the bit layouts of the NVMe specifications. A [`subsystem::Subsystem`] with its
-//! [`namespace::Namespace`]s is what exists; [`pcie`] is the memory-mapped front that a host drives:
-//! configuration space, registers, doorbells and queues. [`pcie::controller::Controller`] is its
-//! control plane, a [`pcie::poll_group::PollGroup`] the I/O queues of one controller on one
-//! reactor.
+//! [`namespace::Namespace`]s is what exists; [`pcie`] is the memory-mapped front that a host
+//! drives: configuration space, registers, doorbells and queues.
+//! [`pcie::controller::Controller`] is its control plane, a [`pcie::poll_group::PollGroup`] the I/O
+//! queues of one controller on one reactor.
 //!
 //! The crate knows no socket, file, thread or clock. Memory comes mapped ([`bdev::memory`]),
 //! interrupts go to a [`pcie::message::Interrupt`], time is a number that the caller gives, and a

@@ -30,7 +30,8 @@ enum Verb {
 
 #[derive(Args)]
 struct Serve {
-    /// Cores that poll, one reactor each: `0x5`, `[0-3,8]` or `0-3,8`. Default: the last allowed core.
+    /// Cores that poll, one reactor each: `0x5`, `[0-3,8]` or `0-3,8`. Default: the last allowed
+    /// core.
     #[arg(short = 'm', long = "cpumask", value_name = "MASK")]
     mask: Option<CoreMask>,
     /// A disk: `KIND:NAME[,key=value..]`

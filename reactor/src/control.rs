@@ -26,7 +26,9 @@ pub struct Control {
     pub threads: Vec<JoinHandle<()>>,
     pub sockets: Vec<BoundSocket>,
     pub bdevs: Vec<Arc<dyn Bdev>>,
-    backings: Backings,
+    /// For each controller the files of its client: what one client gives, and the limits that
+    /// it reaches, are nothing to another.
+    backings: Vec<Backings>,
     collected: Instant,
     stopped: usize,
 }
@@ -35,11 +37,11 @@ impl Control {
     /// A control thread of running reactors.
     pub fn new(post: Post, policy: MemoryPolicy) -> Control {
         Control {
-            post,
             threads: Vec::new(),
             sockets: Vec::new(),
             bdevs: Vec::new(),
-            backings: Backings::new(policy),
+            backings: post.places.iter().map(|_| Backings::new(policy)).collect(),
+            post,
             collected: Instant::now(),
             stopped: 0,
         }
@@ -94,7 +96,7 @@ impl Control {
             }
         }
         if self.collected.elapsed() >= COLLECT_INTERVAL {
-            self.backings.collect();
+            self.backings.iter_mut().for_each(Backings::collect);
             self.collected = Instant::now();
         }
     }
@@ -107,7 +109,7 @@ impl Control {
             needed_end,
             writable,
         } = open;
-        let result = self.backings.open(fd, needed_end, writable);
+        let result = self.backings[controller.0].open(fd, needed_end, writable);
         let home = self.post.places[controller.0].home;
         let mut message = ToReactor::Opened(controller, request, result);
         // A reactor empties its inbox on every pass.

@@ -9,6 +9,7 @@
 //! Ios, in `deallocate.rs`.
 
 mod control;
+mod data;
 mod deallocate;
 #[cfg(test)]
 mod tests;
@@ -16,20 +17,20 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bdev::memory::{Access, GuestMemory, IoVecPool, IoVecs, SharedPages};
-use bdev::{Channel, Completion, Io, IoContext, Op, Tag};
+use bdev::memory::{GuestMemory, IoVecs, SharedPages};
+use bdev::{Channel, Completion, Io, IoContext, Tag};
 
 use self::control::Waiting;
+use self::data::Data;
 use self::deallocate::Deallocate;
 use super::interrupt::Owed;
 use super::message::{CommandError, ControllerView, FromGroup, GroupEvent, GroupId};
-use super::prp::{self, DataError};
+use super::prp::DataError;
 use super::queue::{CompletionQueue, InvalidDoorbell, SlotIndex, SubmissionQueue};
-use super::sgl::{self, Piece};
 use super::state::{ControllerState, QUEUES_MAX};
 use crate::namespace::Namespace;
 use crate::nvm::{self, Block, Command};
-use crate::spec::{Cqe, Nsid, QueueId, Sqe, Status};
+use crate::spec::{Cqe, Nsid, QueueId, Status};
 
 /// Most commands fetched from one queue in one pass, so that a busy queue cannot starve others.
 const BURST_MAX: usize = 64;
@@ -464,41 +465,6 @@ fn device_of(devices: &mut [Option<Device>], nsid: Nsid) -> Result<&mut Device, 
         // An identifier that exists but has nothing attached (NVMe Base 2.0, 3.2.1.5).
         Some(None) => Err(Status::INVALID_FIELD),
         None => Err(Status::INVALID_NAMESPACE),
-    }
-}
-
-/// Where the data of commands is.
-struct Data<'a> {
-    memory: &'a GuestMemory,
-    pool: &'a IoVecPool,
-    page_shift: u8,
-}
-
-impl Data<'_> {
-    /// Finds the guest memory of a transfer by the command's data pointer.
-    #[inline]
-    fn gather(&self, sqe: &Sqe, block: &Block, iovecs: &mut IoVecs) -> Result<(), DataError> {
-        let Data {
-            memory,
-            pool,
-            page_shift,
-        } = *self;
-        let access = if matches!(block.op, Op::Read) {
-            Access::Write
-        } else {
-            Access::Read
-        };
-        let len = block.transfer_bytes;
-        if !nvm::data_pointer_is_sgl(sqe)? {
-            return prp::walk(memory, sqe.prps(), len, page_shift, |iova, len| {
-                Ok(memory.gather(pool, iova, len, access, iovecs)?)
-            });
-        }
-        let to_host = access == Access::Write;
-        sgl::walk(memory, sqe.sgl(), len, to_host, &mut |piece| match piece {
-            Piece::Memory(iova, len) => Ok(memory.gather(pool, iova, len, access, iovecs)?),
-            Piece::Discard(len) => Ok(iovecs.push_discard(pool, len)?),
-        })
     }
 }
 

@@ -2,7 +2,7 @@
 //! data in one memfd that never leaves our own processes.
 //!
 //! ```text
-//! Header | ControllerBlock | SqBlock x (queues + 1) | CqBlock x (queues + 1) | Slot x depth x (queues + 1)
+//! Header | ControllerBlock | SqBlock, CqBlock x (queues + 1) | Slot x depth x (queues + 1)
 //! ```
 //!
 //! Index 0 of each table belongs to the admin queue. A queue's block and slots are written by the
@@ -239,9 +239,7 @@ impl Slot {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Out of the limits of this version.
-    #[error(
-        "durable state for {queues} queues of {depth} entries is out of range (1-{QUEUES_MAX}, 2-{DEPTH_MAX})"
-    )]
+    #[error("durable state for {queues} queues of {depth} entries cannot be (1-128, 2-4096)")]
     Limits {
         /// I/O queue pairs asked for.
         queues: u16,

@@ -129,13 +129,13 @@ fn file(fields: &mut Fields) -> Result<BdevKind, ConfigError> {
     })
 }
 
-/// 512 to 64 KiB, a power of two.
+/// 512 to 4096, a power of two.
 fn parse_block_size(text: &str) -> Result<u32, ConfigError> {
     let size = bdev::size::parse_size(text).map_err(|error| config_error!("{error}"))?;
     match u32::try_from(size) {
-        Ok(size) if size.is_power_of_two() && (512..=65536).contains(&size) => Ok(size),
+        Ok(size) if size.is_power_of_two() && (512..=4096).contains(&size) => Ok(size),
         _ => Err(config_error!(
-            "{text:?} is not a block size: a power of two from 512 to 64k"
+            "{text:?} is not a block size: a power of two from 512 to 4096"
         )),
     }
 }

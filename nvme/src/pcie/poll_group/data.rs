@@ -1,0 +1,49 @@
+//! From a command's data pointer to the guest memory that its Io moves.
+
+use bdev::Op;
+use bdev::memory::{Access, GuestMemory, IoVecPool, IoVecs};
+
+use crate::nvm::{self, Block};
+use crate::pcie::prp::{self, DataError};
+use crate::pcie::sgl::{self, Piece};
+use crate::spec::Sqe;
+
+/// Where the data of commands is.
+pub(super) struct Data<'a> {
+    pub(super) memory: &'a GuestMemory,
+    pub(super) pool: &'a IoVecPool,
+    pub(super) page_shift: u8,
+}
+
+impl Data<'_> {
+    /// Finds the guest memory of a transfer by the command's data pointer.
+    #[inline]
+    pub(super) fn gather(
+        &self,
+        sqe: &Sqe,
+        block: &Block,
+        iovecs: &mut IoVecs,
+    ) -> Result<(), DataError> {
+        let Data {
+            memory,
+            pool,
+            page_shift,
+        } = *self;
+        let access = if matches!(block.op, Op::Read) {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let len = block.transfer_bytes;
+        if !nvm::data_pointer_is_sgl(sqe)? {
+            return prp::walk(memory, sqe.prps(), len, page_shift, |iova, len| {
+                Ok(memory.gather(pool, iova, len, access, iovecs)?)
+            });
+        }
+        let to_host = access == Access::Write;
+        sgl::walk(memory, sqe.sgl(), len, to_host, &mut |piece| match piece {
+            Piece::Memory(iova, len) => Ok(memory.gather(pool, iova, len, access, iovecs)?),
+            Piece::Discard(len) => Ok(iovecs.push_discard(pool, len)?),
+        })
+    }
+}

@@ -1,0 +1,256 @@
+//! A submission queue.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages};
+
+use super::{CqSlot, InvalidDoorbell, SlotIndex};
+use crate::pcie::doorbell::{Doorbell, Side};
+use crate::pcie::message::{ShadowDoorbells, SqSpec};
+use crate::pcie::state::{ControllerState, Slot, SlotState, SqBlock};
+use crate::spec::{QueueId, Sqe};
+
+const SQE_BYTES: u32 = 64;
+
+/// A submission queue, owned by one poll group (or, the admin queue, by the controller).
+#[derive(Debug)]
+pub struct SubmissionQueue {
+    id: QueueId,
+    cqid: QueueId,
+    base: Iova,
+    entries: u32,
+    ring: Option<GuestRing>,
+    doorbell: Doorbell,
+    head: u32,
+    tail: u32,
+    head_position: u64,
+    stopped: bool,
+    free: Vec<u16>,
+    slots: usize,
+    /// Credits of the fetched commands that were not completed yet.
+    credits: u32,
+    state: Arc<ControllerState>,
+}
+
+impl SubmissionQueue {
+    /// An empty queue; its doorbell and its durable block start from 0.
+    ///
+    /// # Errors
+    /// When its memory is not mapped, or there can be no such queue (`Misaligned`).
+    pub fn new(
+        state: &Arc<ControllerState>,
+        doorbells: &Arc<SharedPages>,
+        memory: &GuestMemory,
+        spec: &SqSpec,
+    ) -> Result<SubmissionQueue, MemoryError> {
+        let ring = memory.ring(spec.base, SQE_BYTES, spec.entries, Access::Read)?;
+        let block = state.sq(spec.id).ok_or(MemoryError::Misaligned)?;
+        block.base.store(spec.base.0, Relaxed);
+        block.cqid.store(spec.cqid.0.into(), Relaxed);
+        block.head_position.store(0, Relaxed);
+        for slot in state.slots(spec.id).unwrap_or_default() {
+            // Reading is enough for slots that were never used: their pages need not exist.
+            if slot.state() != SlotState::Free {
+                slot.release();
+            }
+        }
+        block.entries.store(spec.entries, Relaxed);
+        let mut queue = SubmissionQueue::resume(state, doorbells, spec.id)?;
+        queue.doorbell.clear();
+        queue.ring = Some(ring);
+        Ok(queue)
+    }
+
+    /// The queue that the durable state describes, parked.
+    ///
+    /// # Errors
+    /// `Misaligned` when the state describes none.
+    pub fn resume(
+        state: &Arc<ControllerState>,
+        doorbells: &Arc<SharedPages>,
+        id: QueueId,
+    ) -> Result<SubmissionQueue, MemoryError> {
+        let block = state.sq(id).ok_or(MemoryError::Misaligned)?;
+        let slots = state.slots(id).ok_or(MemoryError::Misaligned)?;
+        let entries = block.entries.load(Relaxed);
+        if entries < 2 {
+            return Err(MemoryError::Misaligned);
+        }
+        // A command that reached its slot was fetched, even if the head had no time to move.
+        let fetched = slots.iter().filter(|slot| slot.state() != SlotState::Free);
+        let fetched = fetched.map(|slot| slot.sq_position().wrapping_add(1));
+        let head_position = block.head_position.load(Relaxed);
+        let head_position = fetched.fold(head_position, u64::max);
+        let head = (head_position % u64::from(entries)) as u32;
+        // The lowest slots are handed out first and stay in the cache.
+        let free = (0..slots.len() as u16).rev();
+        let free = free.filter(|&slot| slots[usize::from(slot)].state() == SlotState::Free);
+        Ok(SubmissionQueue {
+            id,
+            cqid: QueueId(block.cqid.load(Relaxed) as u16),
+            base: Iova(block.base.load(Relaxed)),
+            entries,
+            ring: None,
+            doorbell: Doorbell::new(doorbells, id, Side::Submission),
+            head,
+            tail: head,
+            head_position,
+            stopped: false,
+            free: free.collect(),
+            slots: slots.len(),
+            credits: 0,
+            state: Arc::clone(state),
+        })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// The completion queue it posts to.
+    pub fn cqid(&self) -> QueueId {
+        self.cqid
+    }
+
+    /// Its durable block.
+    pub fn block(&self) -> Option<&SqBlock> {
+        self.state.sq(self.id)
+    }
+
+    /// One of its slots. Slot numbers come from [`SubmissionQueue::pop`] and are always in range.
+    #[inline]
+    pub fn slot(&self, index: SlotIndex) -> &Slot {
+        let slots = self.state.slots(self.id).unwrap_or_default();
+        &slots[usize::from(index.0)]
+    }
+
+    /// Slots that hold something.
+    pub fn occupied(&self) -> impl Iterator<Item = SlotIndex> + '_ {
+        let slots = self.state.slots(self.id).unwrap_or_default();
+        (0u16..)
+            .zip(slots)
+            .filter(|(_, slot)| slot.state() != SlotState::Free)
+            .map(|(index, _)| SlotIndex(index))
+    }
+
+    /// True when no slot holds anything.
+    pub fn is_drained(&self) -> bool {
+        self.free.len() == self.slots
+    }
+
+    /// The head that completions report (SQHD).
+    #[inline]
+    pub fn head(&self) -> u16 {
+        self.head as u16
+    }
+
+    /// Looks at the doorbell: true if there is something to fetch.
+    ///
+    /// # Errors
+    /// [`InvalidDoorbell`], once: the queue is stopped and says nothing more.
+    #[inline]
+    pub fn look(&mut self) -> Result<bool, InvalidDoorbell> {
+        let tail = self.doorbell.load();
+        if tail != self.tail {
+            return self.ring_doorbell(tail);
+        }
+        Ok(self.tail != self.head && !self.stopped)
+    }
+
+    fn ring_doorbell(&mut self, tail: u32) -> Result<bool, InvalidDoorbell> {
+        if self.stopped || self.ring.is_none() {
+            return Ok(false);
+        }
+        if tail >= self.entries {
+            self.stopped = true;
+            return Err(InvalidDoorbell(tail));
+        }
+        self.tail = tail;
+        self.doorbell.seen(tail);
+        Ok(tail != self.head)
+    }
+
+    /// True while its memory is unmapped.
+    pub fn is_parked(&self) -> bool {
+        self.ring.is_none()
+    }
+
+    /// Nothing more is fetched from this queue.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Fetches the next command into a slot, or hands the credit back: the queue is empty, parked
+    /// or stopped, or all its slots are taken.
+    #[inline]
+    pub fn pop(&mut self, credit: CqSlot) -> Result<SlotIndex, CqSlot> {
+        if self.head == self.tail || self.stopped {
+            return Err(credit);
+        }
+        let Some(ring) = &self.ring else {
+            return Err(credit);
+        };
+        let Some(index) = self.free.pop() else {
+            return Err(credit);
+        };
+        let CqSlot(()) = credit;
+        self.credits += 1;
+        let words = std::array::from_fn(|word| ring.load(self.head, word));
+        self.slot(SlotIndex(index))
+            .fetch(&Sqe::from_words(words), self.head_position);
+        self.head_position += 1;
+        self.head = if self.head + 1 == self.entries {
+            0
+        } else {
+            self.head + 1
+        };
+        if let Some(block) = self.state.sq(self.id) {
+            block.head_position.store(self.head_position, Relaxed);
+        }
+        Ok(SlotIndex(index))
+    }
+
+    /// Takes the credit of a command in a slot into keeping.
+    #[inline]
+    pub fn keep(&mut self, credit: CqSlot) {
+        let CqSlot(()) = credit;
+        self.credits += 1;
+    }
+
+    /// The credit of a command that is to be completed (or to be parked without one).
+    #[inline]
+    pub fn credit(&mut self) -> CqSlot {
+        assert!(self.credits > 0, "a command completes once");
+        self.credits -= 1;
+        CqSlot(())
+    }
+
+    /// The slot is free again: its completion was posted or is not wanted any more.
+    #[inline]
+    pub fn release(&mut self, index: SlotIndex) {
+        self.slot(index).release();
+        self.free.push(index.0);
+    }
+
+    /// Finds the ring and the shadow doorbell again after memory was mapped or unmapped.
+    pub fn settle(&mut self, memory: &GuestMemory, shadow: Option<ShadowDoorbells>) {
+        if self.ring.as_ref().is_none_or(GuestRing::retired) {
+            self.ring = memory
+                .ring(self.base, SQE_BYTES, self.entries, Access::Read)
+                .ok();
+        }
+        // Without its shadow buffers the host is not heard: parked, like without the ring.
+        if self.doorbell.shadow(memory, shadow).is_err() {
+            self.ring = None;
+        }
+    }
+
+    /// Forgets the queue in the durable state.
+    pub fn remove(self) {
+        if let Some(block) = self.state.sq(self.id) {
+            block.entries.store(0, Relaxed);
+        }
+    }
+}
