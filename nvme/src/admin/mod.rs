@@ -6,6 +6,8 @@ pub mod features;
 pub mod identify;
 pub mod log_page;
 mod queues;
+#[cfg(test)]
+mod tests;
 
 use zerocopy::IntoBytes;
 
@@ -15,6 +17,7 @@ use crate::pcie::controller::Controller;
 use crate::pcie::message::ShadowDoorbells;
 use crate::pcie::queue::SlotIndex;
 use crate::spec::admin::{FeaturesCommand, GetLogPage, IdentifyCommand};
+use crate::spec::identify::CSI_NVM;
 use crate::spec::log_page::lid;
 use crate::spec::{AdminOpcode, Fuse, Nsid, Psdt, Sqe, Status};
 
@@ -79,29 +82,21 @@ fn identify_command(controller: &Controller, sqe: &Sqe) -> Result<Execution, Sta
     Ok(Execution::Done(0))
 }
 
-/// Most bytes that one Get Log Page copies; longer logs are read by offset.
 fn get_log_page(controller: &mut Controller, sqe: &Sqe) -> Result<Execution, Status> {
     let command = GetLogPage::of(sqe);
     let lid = command.lid();
     let page = log_page::log_page(lid, &controller.log_input())?;
     // SMART is kept for the controller, not for each namespace (LPA bit 0).
     let whole = matches!(sqe.nsid(), Nsid::NONE | Nsid::ALL);
-    if command.offset_is_index() || lid == lid::SMART && !whole {
+    // Effects differ by command set, and there is one.
+    let other_set = lid == lid::EFFECTS && command.csi() != CSI_NVM;
+    if other_set || lid == lid::SMART && !whole {
         return Err(Status::INVALID_FIELD);
     }
-    if command.bytes() > controller.transfer_bytes_max().into() {
-        return Err(Status::INVALID_FIELD);
-    }
-    let start = usize::try_from(command.offset()).unwrap_or(usize::MAX);
-    if start > page.len() || start % 4 != 0 {
-        return Err(Status::INVALID_FIELD);
-    }
-    // What is asked for past the end of a page reads as zeroes.
-    let mut data = page[start..].to_vec();
-    data.resize(command.bytes() as usize, 0);
+    let data = log_page::part(&page, &command, controller.transfer_bytes_max())?;
     controller.copy_to_host(sqe, &data)?;
     if !command.retain_event() {
-        controller.async_events_mut().clear(lid);
+        controller.clear_events(lid);
     }
     Ok(Execution::Done(0))
 }
@@ -129,6 +124,7 @@ fn set_features(controller: &mut Controller, sqe: &Sqe) -> Result<Execution, Sta
     }
     let ask = SetFeature {
         fid,
+        nsid: sqe.nsid(),
         save: command.save(),
         value,
         data,

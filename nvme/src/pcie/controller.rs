@@ -36,10 +36,11 @@ use super::message::{ControllerView, Envelope, FromGroup, GroupEvent, GroupId, S
 use super::registers::{RegisterEffects, RegisterLimits, Registers};
 use super::state::ControllerState;
 use super::vectors::Vectors;
-use crate::admin::async_event::{AsyncEvents, INVALID_DOORBELL_REGISTER, INVALID_DOORBELL_VALUE};
+use crate::admin::async_event::AsyncEvents;
 use crate::admin::features::{Features, SetFeature};
 use crate::admin::identify::IdentifyInput;
 use crate::admin::log_page::{LogInput, Supports, note_error};
+use crate::spec::admin::AsyncEvent;
 use crate::spec::registers::Cc;
 use crate::spec::{QueueId, Status};
 use crate::subsystem::Subsystem;
@@ -66,7 +67,8 @@ pub struct Controller {
     view_dirty: bool,
     rest: Option<Rest>,
     client: Option<ClientWait>,
-    /// When the controller was made, and when the host last showed that it lives.
+    /// When the controller was made, as if it had lived without a break since, and when the host
+    /// last showed that it lives.
     born_ns: Option<u64>,
     alive_ns: u64,
     now_ns: u64,
@@ -252,7 +254,7 @@ impl Controller {
                 self.doorbells
                     .store_u32(at, value, std::sync::atomic::Ordering::Release);
             } else if self.registers.is_ready() {
-                self.async_events.error(INVALID_DOORBELL_REGISTER);
+                self.report(AsyncEvent::INVALID_DOORBELL_REGISTER);
             }
         }
     }
@@ -271,10 +273,16 @@ impl Controller {
     /// One pass at the monotonic time `now_ns`: true if there was anything to do.
     pub fn poll(&mut self, now_ns: u64) -> bool {
         self.now_ns = now_ns;
-        if self.born_ns.is_none() {
-            self.born_ns = Some(now_ns);
-            self.alive_ns = now_ns;
-        }
+        let powered = &self.state.controller().powered_ns;
+        let born_ns = match self.born_ns {
+            Some(born_ns) => born_ns,
+            None => {
+                self.alive_ns = now_ns;
+                now_ns.saturating_sub(powered.load(Relaxed))
+            }
+        };
+        self.born_ns = Some(born_ns);
+        powered.store(now_ns.saturating_sub(born_ns), Relaxed);
         let busy = self.poll_admin();
         self.check_keep_alive();
         self.publish_view();
@@ -310,7 +318,7 @@ impl Controller {
             }
             FromGroup::Event(GroupEvent::InvalidDoorbell { queue, value }) => {
                 tracing::debug!(queue = queue.0, value, "doorbell outside its queue");
-                self.async_events.error(INVALID_DOORBELL_VALUE);
+                self.report(AsyncEvent::INVALID_DOORBELL_VALUE);
             }
             FromGroup::Event(GroupEvent::CommandError(error)) => {
                 note_error(self.state.controller(), &error);
@@ -330,27 +338,25 @@ impl Controller {
     }
 
     pub(crate) fn log_input(&self) -> LogInput<'_> {
-        let powered_ns = self
-            .now_ns
-            .saturating_sub(self.born_ns.unwrap_or(self.now_ns));
         LogInput {
             state: &self.state,
-            powered_ns,
+            features: &self.features,
             supports: self.supports(),
         }
     }
 
-    /// Optional commands: those that every namespace supports.
+    /// Optional commands: those that every namespace supports. One that is read only takes nothing
+    /// from the others: commands that change it fail for being that.
     pub(crate) fn supports(&self) -> Supports {
-        let every = |feature: fn(&bdev::Features) -> bool| {
-            self.subsystem
-                .active()
-                .all(|namespace| feature(&namespace.bdev().features()))
+        let every = |changes: bool, feature: fn(&bdev::Features) -> bool| {
+            self.subsystem.active().all(|namespace| {
+                changes && namespace.read_only() || feature(&namespace.bdev().features())
+            })
         };
         Supports {
-            compare: every(|features| features.compare),
-            write_zeroes: every(|features| features.write_zeroes),
-            dataset_management: every(|features| features.unmap),
+            compare: every(false, |features| features.compare),
+            write_zeroes: every(true, |features| features.write_zeroes),
+            dataset_management: every(true, |features| features.unmap),
             doorbell_buffer: match self.config.doorbell_buffer {
                 DoorbellBuffer::On => true,
                 DoorbellBuffer::Off => false,
@@ -368,8 +374,12 @@ impl Controller {
     }
 
     pub(crate) fn set_feature(&mut self, ask: SetFeature<'_>) -> Result<u32, Status> {
+        let reported = self.features.reports_temperature();
         let dword0 = self.features.set(ask, self.queues.any(), self.now_ns)?;
         self.save_features();
+        if self.features.reports_temperature() && !reported {
+            self.report(AsyncEvent::TEMPERATURE);
+        }
         self.restart_keep_alive();
         self.publish();
         Ok(dword0)

@@ -2,7 +2,7 @@
 //! data in one memfd that never leaves our own processes.
 //!
 //! ```text
-//! Header | ControllerBlock | SqBlock, CqBlock x (queues + 1) | Slot x depth x (queues + 1)
+//! Header | ControllerBlock | SqBlock, CqBlock x (queues + 1) | Slot x slots x (queues + 1)
 //! ```
 //!
 //! Index 0 of each table belongs to the admin queue. A queue's block and slots are written by the
@@ -35,6 +35,9 @@ const VERSION: u32 = 1;
 pub const QUEUES_MAX: u16 = 128;
 /// Most entries of one I/O queue, and so most commands of one queue in flight.
 pub const DEPTH_MAX: u16 = 4096;
+/// Fewest slots of a queue, whatever the depth: on the admin queue event requests that wait for
+/// ever leave room for other commands.
+const SLOTS_MIN: usize = 32;
 
 /// First bytes of the state: what it is, and the sizes that the rest of the layout follows from.
 #[repr(C, align(64))]
@@ -74,12 +77,12 @@ pub struct ControllerBlock {
     pub power_cycles: AtomicU64,
     /// Shutdowns that the host did not announce.
     pub unsafe_shutdowns: AtomicU64,
-    /// Nanoseconds the controller existed before this process.
+    /// Nanoseconds the controller has existed, without breaks between processes.
     pub powered_ns: AtomicU64,
-    /// Offset of the host's timestamp to the clock, and its origin.
-    pub timestamp: [AtomicU64; 2],
+    /// Asynchronous events that wait, and those that are held back.
+    pub async_events: [AtomicU32; 16],
     /// Room for later words of the controller.
-    pub reserved: [AtomicU64; 18],
+    pub reserved: [AtomicU64; 12],
     /// First 256 bytes of configuration space.
     pub config: [AtomicU32; 64],
     /// Values of the features, as the feature table lays them out.
@@ -338,7 +341,7 @@ impl ControllerState {
                 sqs: pages.slice(layout.sqs, count)?,
                 cqs: pages.slice(layout.cqs, count)?,
                 slots: (0..count)
-                    .map(|queue| pages.slice(layout.slots_of(queue), layout.depth))
+                    .map(|queue| pages.slice(layout.slots_of(queue), layout.slots_each))
                     .collect::<Option<Vec<_>>>()?,
             })
         })();
@@ -370,7 +373,7 @@ impl ControllerState {
         self.cqs.get(usize::from(id.0))
     }
 
-    /// The in-flight slots of a submission queue: its depth of them.
+    /// The in-flight slots of a submission queue: its depth of them, and a few at least.
     pub fn slots(&self, id: QueueId) -> Option<&[Slot]> {
         self.slots.get(usize::from(id.0)).map(|slots| &slots[..])
     }
@@ -383,30 +386,30 @@ struct Layout {
     cqs: usize,
     slots: usize,
     tables: usize,
-    depth: usize,
+    slots_each: usize,
     bytes: usize,
 }
 
 impl Layout {
     fn of(queues: u16, depth: u16) -> Layout {
-        let (tables, depth) = (usize::from(queues) + 1, usize::from(depth));
+        let (tables, slots_each) = (usize::from(queues) + 1, usize::from(depth).max(SLOTS_MIN));
         let controller = size_of::<Header>();
         let sqs = (controller + size_of::<ControllerBlock>()).next_multiple_of(128);
         let cqs = sqs + tables * size_of::<SqBlock>();
         let slots = (cqs + tables * size_of::<CqBlock>()).next_multiple_of(4096);
-        let bytes = (slots + tables * depth * size_of::<Slot>()).next_multiple_of(4096);
+        let bytes = (slots + tables * slots_each * size_of::<Slot>()).next_multiple_of(4096);
         Layout {
             controller,
             sqs,
             cqs,
             slots,
             tables,
-            depth,
+            slots_each,
             bytes,
         }
     }
 
     fn slots_of(&self, queue: usize) -> usize {
-        self.slots + queue * self.depth * size_of::<Slot>()
+        self.slots + queue * self.slots_each * size_of::<Slot>()
     }
 }

@@ -2,6 +2,8 @@
 
 use bitfield_struct::bitfield;
 
+use super::features::Select;
+use super::log_page::lid;
 use super::{CommandId, QueueId, Sqe};
 
 /// Command dword 10 of the queue commands.
@@ -10,6 +12,7 @@ struct QueueCdw10 {
     qid: u16,
     qsize_z: u16,
 }
+const _: () = assert!(size_of::<QueueCdw10>() == 4);
 
 #[bitfield(u32)]
 struct CreateCqCdw11 {
@@ -19,6 +22,7 @@ struct CreateCqCdw11 {
     reserved: u16,
     vector: u16,
 }
+const _: () = assert!(size_of::<CreateCqCdw11>() == 4);
 
 #[bitfield(u32)]
 struct CreateSqCdw11 {
@@ -29,6 +33,7 @@ struct CreateSqCdw11 {
     reserved: u16,
     cqid: u16,
 }
+const _: () = assert!(size_of::<CreateSqCdw11>() == 4);
 
 /// Create I/O Completion Queue (5.4).
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +143,7 @@ struct IdentifyCdw10 {
     reserved: u8,
     cntid: u16,
 }
+const _: () = assert!(size_of::<IdentifyCdw10>() == 4);
 
 #[bitfield(u32)]
 struct IdentifyCdw11 {
@@ -145,6 +151,7 @@ struct IdentifyCdw11 {
     reserved: u8,
     csi: u8,
 }
+const _: () = assert!(size_of::<IdentifyCdw11>() == 4);
 
 /// Identify (5.17).
 #[derive(Clone, Copy, Debug)]
@@ -176,6 +183,13 @@ impl IdentifyCommand {
     pub fn csi(&self) -> u8 {
         self.cdw11.csi()
     }
+
+    /// Command dwords 10 and 11 for a driver.
+    pub fn cdws(cns: u8, csi: u8) -> [u32; 2] {
+        let cdw10 = IdentifyCdw10::new().with_cns(cns);
+        let cdw11 = IdentifyCdw11::new().with_csi(csi);
+        [cdw10.into(), cdw11.into()]
+    }
 }
 
 #[bitfield(u32)]
@@ -186,6 +200,7 @@ struct LogCdw10 {
     rae: bool,
     numdl: u16,
 }
+const _: () = assert!(size_of::<LogCdw10>() == 4);
 
 #[bitfield(u32)]
 struct LogCdw14 {
@@ -196,6 +211,7 @@ struct LogCdw14 {
     offset_type: bool,
     csi: u8,
 }
+const _: () = assert!(size_of::<LogCdw14>() == 4);
 
 /// Get Log Page (5.16).
 #[derive(Clone, Copy, Debug)]
@@ -258,6 +274,7 @@ struct FeaturesCdw10 {
     reserved: u32,
     save: bool,
 }
+const _: () = assert!(size_of::<FeaturesCdw10>() == 4);
 
 /// Get Features and Set Features (5.15, 5.27).
 #[derive(Clone, Copy, Debug)]
@@ -280,9 +297,9 @@ impl FeaturesCommand {
         self.cdw10.fid()
     }
 
-    /// Select: current, default, saved, supported capabilities.
-    pub fn select(&self) -> u8 {
-        self.cdw10.select()
+    /// Select of Get Features.
+    pub fn select(&self) -> Select {
+        Select(self.cdw10.select())
     }
 
     /// Save.
@@ -300,16 +317,43 @@ impl FeaturesCommand {
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct AsyncEvent {
-    /// Event type.
+    /// Event type: one of the constants.
     #[bits(3)]
     pub kind: u8,
     #[bits(5)]
     reserved_1: u8,
-    /// Event information.
+    /// Event information: which event of its type.
     pub information: u8,
-    /// Log page that says more.
+    /// Log page that says more, and whose reading clears the event.
     pub log_page: u8,
     reserved_2: u8,
+}
+const _: () = assert!(size_of::<AsyncEvent>() == 4);
+
+impl AsyncEvent {
+    /// Type: error status.
+    pub const ERROR: u8 = 0;
+    /// Type: SMART / Health status.
+    pub const SMART: u8 = 1;
+    /// Type: notice.
+    pub const NOTICE: u8 = 2;
+
+    /// A doorbell of a queue that does not exist was written.
+    pub const INVALID_DOORBELL_REGISTER: AsyncEvent = AsyncEvent::error(0);
+    /// A doorbell was written with a value outside its queue.
+    pub const INVALID_DOORBELL_VALUE: AsyncEvent = AsyncEvent::error(1);
+    /// A temperature has reached a threshold.
+    pub const TEMPERATURE: AsyncEvent = AsyncEvent::new()
+        .with_kind(AsyncEvent::SMART)
+        .with_information(1)
+        .with_log_page(lid::SMART);
+
+    const fn error(information: u8) -> AsyncEvent {
+        AsyncEvent::new()
+            .with_kind(AsyncEvent::ERROR)
+            .with_information(information)
+            .with_log_page(lid::ERROR)
+    }
 }
 
 #[cfg(test)]
@@ -350,7 +394,7 @@ mod tests {
         let feature = FeaturesCommand::of(&sqe([0x8000_0307, 0x55, 0, 0, 0, 0]));
         assert_eq!(
             (feature.fid(), feature.select(), feature.save()),
-            (7, 3, true)
+            (7, Select::CAPABILITIES, true)
         );
         let abort = abort_target(&sqe([0x1234_0005, 0, 0, 0, 0, 0]));
         assert_eq!(abort, (QueueId(5), CommandId(0x1234)));
@@ -359,5 +403,14 @@ mod tests {
             (identify.cns(), identify.cntid(), identify.csi()),
             (6, 9, 2)
         );
+        assert_eq!(IdentifyCommand::cdws(6, 2), [6, 0x0200_0000]);
+    }
+
+    #[test]
+    fn events_are_the_values_that_hosts_know() {
+        let register = AsyncEvent::INVALID_DOORBELL_REGISTER;
+        assert_eq!(u32::from(register), 0x0001_0000);
+        assert_eq!(u32::from(AsyncEvent::INVALID_DOORBELL_VALUE), 0x0001_0100);
+        assert_eq!(u32::from(AsyncEvent::TEMPERATURE), 0x0002_0101);
     }
 }

@@ -22,6 +22,7 @@ struct Cdw0 {
     psdt: u8,
     cid: u16,
 }
+const _: () = assert!(size_of::<Cdw0>() == 4);
 
 impl Sqe {
     /// Takes the words in the order of memory.
@@ -189,6 +190,7 @@ struct SglIdentifier {
     #[bits(4)]
     kind: u8,
 }
+const _: () = assert!(size_of::<SglIdentifier>() == 1);
 
 impl SglDescriptor {
     /// Address of a data block or segment.

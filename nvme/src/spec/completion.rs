@@ -18,6 +18,7 @@ struct Tail {
     #[bits(15)]
     status: u16,
 }
+const _: () = assert!(size_of::<Tail>() == 8);
 
 impl Cqe {
     /// A completion with a clear phase: command specific dword 0, head and number of the

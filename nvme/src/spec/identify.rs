@@ -123,10 +123,33 @@ pub struct IdentifyController {
     vendor: [u8; 1024],
 }
 const _: () = assert!(size_of::<IdentifyController>() == IDENTIFY_BYTES);
-const _: () = assert!(std::mem::offset_of!(IdentifyController, oacs) == 256);
-const _: () = assert!(std::mem::offset_of!(IdentifyController, sqes) == 512);
-const _: () = assert!(std::mem::offset_of!(IdentifyController, subnqn) == 768);
-const _: () = assert!(std::mem::offset_of!(IdentifyController, power_states) == 2048);
+
+/// Controller Attributes.
+#[bitfield(u32)]
+pub struct Ctratt {
+    /// The host identifier may have 128 bits.
+    pub host_identifier_128: bool,
+    #[bits(31)]
+    reserved: u32,
+}
+const _: () = assert!(size_of::<Ctratt>() == 4);
+
+/// Size of queue entries as powers of two.
+#[bitfield(u8)]
+pub struct EntrySize {
+    /// Required.
+    #[bits(4)]
+    pub required: u8,
+    /// Largest.
+    #[bits(4)]
+    pub largest: u8,
+}
+const _: () = assert!(size_of::<EntrySize>() == 1);
+
+impl IdentifyController {
+    /// Controller Type: I/O controller.
+    pub const IO_CONTROLLER: u8 = 1;
+}
 
 /// Optional Admin Command Support.
 #[bitfield(u16)]
@@ -138,6 +161,7 @@ pub struct Oacs {
     #[bits(7)]
     reserved_2: u8,
 }
+const _: () = assert!(size_of::<Oacs>() == 2);
 
 /// Optional NVM Command Support.
 #[bitfield(u16)]
@@ -163,17 +187,24 @@ pub struct Oncs {
     #[bits(7)]
     reserved: u8,
 }
+const _: () = assert!(size_of::<Oncs>() == 2);
 
 /// Volatile Write Cache.
 #[bitfield(u8)]
 pub struct Vwc {
     /// Present.
     pub present: bool,
-    /// Flush of all namespaces: 2 = not supported, 3 = supported.
+    /// What a Flush of all namespaces does: 2 = it fails, 3 = it works.
     #[bits(2)]
     pub flush_all: u8,
     #[bits(5)]
     reserved: u8,
+}
+const _: () = assert!(size_of::<Vwc>() == 1);
+
+impl Vwc {
+    /// Flush of namespace FFFFFFFFh fails with Invalid Namespace or Format.
+    pub const FLUSH_ALL_FAILS: u8 = 2;
 }
 
 /// SGL Support.
@@ -193,6 +224,12 @@ pub struct Sgls {
     #[bits(13)]
     reserved_2: u16,
 }
+const _: () = assert!(size_of::<Sgls>() == 4);
+
+impl Sgls {
+    /// SGLs are supported; data blocks have any alignment and length.
+    pub const ANY_ALIGNMENT: u8 = 1;
+}
 
 /// Controller Multi-Path I/O and Namespace Sharing Capabilities.
 #[bitfield(u8)]
@@ -204,6 +241,7 @@ pub struct Cmic {
     #[bits(6)]
     reserved: u8,
 }
+const _: () = assert!(size_of::<Cmic>() == 1);
 
 /// Firmware Updates.
 #[bitfield(u8)]
@@ -216,6 +254,7 @@ pub struct Frmw {
     #[bits(4)]
     reserved: u8,
 }
+const _: () = assert!(size_of::<Frmw>() == 1);
 
 /// Log Page Attributes.
 #[bitfield(u8)]
@@ -226,9 +265,17 @@ pub struct Lpa {
     pub effects: bool,
     /// Offsets and more than 4 KiB in Get Log Page.
     pub extended_data: bool,
-    #[bits(5)]
+    /// Telemetry.
+    pub telemetry: bool,
+    /// Persistent Event log page.
+    pub persistent_events: bool,
+    /// Supported Log Pages, Feature Identifiers Supported and Effects, NVMe-MI Commands Supported
+    /// and Effects, and what commands act on in Commands Supported and Effects.
+    pub supported_pages: bool,
+    #[bits(2)]
     reserved: u8,
 }
+const _: () = assert!(size_of::<Lpa>() == 1);
 
 /// Identify Namespace of the NVM command set (CNS 00h).
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -276,8 +323,6 @@ pub struct IdentifyNamespace {
     vendor: [u8; 3712],
 }
 const _: () = assert!(size_of::<IdentifyNamespace>() == IDENTIFY_BYTES);
-const _: () = assert!(std::mem::offset_of!(IdentifyNamespace, nguid) == 104);
-const _: () = assert!(std::mem::offset_of!(IdentifyNamespace, lbaf) == 128);
 
 /// An LBA format.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -308,6 +353,7 @@ pub struct Nsfeat {
     #[bits(3)]
     reserved: u8,
 }
+const _: () = assert!(size_of::<Nsfeat>() == 1);
 
 /// Deallocate Logical Block Features.
 #[bitfield(u8)]
@@ -320,6 +366,12 @@ pub struct Dlfeat {
     #[bits(4)]
     reserved: u8,
 }
+const _: () = assert!(size_of::<Dlfeat>() == 1);
+
+impl Dlfeat {
+    /// Deallocated blocks read as zeroes.
+    pub const ZEROES: u8 = 1;
+}
 
 /// Namespace Multi-path I/O and Namespace Sharing Capabilities.
 #[bitfield(u8)]
@@ -329,6 +381,17 @@ pub struct Nmic {
     #[bits(7)]
     reserved: u8,
 }
+const _: () = assert!(size_of::<Nmic>() == 1);
+
+/// Namespace Attributes.
+#[bitfield(u8)]
+pub struct Nsattr {
+    /// Currently Write Protected.
+    pub write_protected: bool,
+    #[bits(7)]
+    reserved: u8,
+}
+const _: () = assert!(size_of::<Nsattr>() == 1);
 
 /// Identify Namespace independent of command sets (CNS 08h).
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -376,7 +439,87 @@ impl DescriptorHeader {
     pub const CSI: u8 = 4;
 }
 
+/// The first I/O command set combination (CNS 1Ch): the NVM command set alone.
+pub const NVM_COMBINATION: u64 = 1 << CSI_NVM;
+
 /// An empty structure.
 pub fn zeroed<T: FromZeros>() -> T {
     T::new_zeroed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    /// Asserts the byte offset of each field, as the figures of the specification give it.
+    macro_rules! assert_offsets {
+        ($type:ty: $($field:ident $offset:literal,)*) => {
+            $(assert_eq!(offset_of!($type, $field), $offset, stringify!($field));)*
+        };
+    }
+
+    #[test]
+    fn controller_fields_are_where_the_specification_has_them() {
+        assert_offsets!(IdentifyController:
+            vid 0, ssvid 2, sn 4, mn 24, fr 64, rab 72, ieee 73, cmic 76, mdts 77, cntlid 78,
+            ver 80, rtd3r 84, rtd3e 88, oaes 92, ctratt 96, rrls 100, cntrltype 111, fguid 112,
+            crdt 128, nvmsr 253, vwci 254, mec 255, oacs 256, acl 258, aerl 259, frmw 260, lpa 261,
+            elpe 262, npss 263, avscc 264, apsta 265, wctemp 266, cctemp 268, mtfa 270, hmpre 272,
+            hmmin 276, tnvmcap 280, unvmcap 296, rpmbs 312, edstt 316, dsto 318, fwug 319, kas 320,
+            hctma 322, mntmt 324, mxtmt 326, sanicap 328, hmminds 332, hmmaxd 336, nsetidmax 338,
+            endgidmax 340, anatt 342, anacap 343, anagrpmax 344, nanagrpid 348, pels 352,
+            domain 356, megcap 368, sqes 512, cqes 513, maxcmd 514, nn 516, oncs 520, fuses 522,
+            fna 524, vwc 525, awun 526, awupf 528, icsvscc 530, nwpc 531, acwu 532, cdfs 534,
+            sgls 536, mnan 540, maxdna 544, maxcna 560, subnqn 768, power_states 2048,
+        );
+    }
+
+    #[test]
+    fn namespace_fields_are_where_the_specification_has_them() {
+        assert_offsets!(IdentifyNamespace:
+            nsze 0, ncap 8, nuse 16, nsfeat 24, nlbaf_z 25, flbas 26, mc 27, dpc 28, dps 29,
+            nmic 30, rescap 31, fpi 32, dlfeat 33, nawun 34, nawupf 36, nacwu 38, nabsn 40,
+            nabo 42, nabspf 44, noiob 46, nvmcap 48, npwg_z 64, npwa_z 66, npdg_z 68, npda_z 70,
+            nows_z 72, mssrl 74, mcl 76, msrc 80, anagrpid 92, nsattr 99, nvmsetid 100, endgid 102,
+            nguid 104, eui64 120, lbaf 128,
+        );
+        assert_offsets!(LbaFormat: ms 0, lbads 2, rp 3,);
+        assert_offsets!(IndependentNamespace:
+            nsfeat 0, nmic 1, rescap 2, fpi 3, anagrpid 4, nsattr 8, nvmsetid 10, endgid 12,
+            nstat 14,
+        );
+        assert_offsets!(DescriptorHeader: nidt 0, nidl 1,);
+    }
+
+    #[test]
+    fn bits_are_where_the_specification_has_them() {
+        assert_eq!(u32::from(Ctratt::new().with_host_identifier_128(true)), 1);
+        assert_eq!(u8::from(Cmic::new().with_controllers(true)), 1 << 1);
+        assert_eq!(u16::from(Oacs::new().with_doorbell_buffer(true)), 1 << 8);
+        let frmw = Frmw::new().with_slot_1_read_only(true).with_slots(1);
+        assert_eq!(u8::from(frmw), 0b11);
+        assert_eq!(u8::from(Lpa::new().with_effects(true)), 1 << 1);
+        assert_eq!(u8::from(Lpa::new().with_extended_data(true)), 1 << 2);
+        assert_eq!(u8::from(Lpa::new().with_supported_pages(true)), 1 << 5);
+        let size = EntrySize::new().with_required(6).with_largest(7);
+        assert_eq!(u8::from(size), 0x76);
+        assert_eq!(u16::from(Oncs::new().with_compare(true)), 1);
+        assert_eq!(u16::from(Oncs::new().with_dataset_management(true)), 1 << 2);
+        assert_eq!(u16::from(Oncs::new().with_write_zeroes(true)), 1 << 3);
+        assert_eq!(u16::from(Oncs::new().with_save_and_select(true)), 1 << 4);
+        assert_eq!(u16::from(Oncs::new().with_timestamp(true)), 1 << 6);
+        let vwc = Vwc::new().with_present(true);
+        assert_eq!(u8::from(vwc.with_flush_all(Vwc::FLUSH_ALL_FAILS)), 0b101);
+        let sgls = Sgls::new().with_supported(Sgls::ANY_ALIGNMENT);
+        assert_eq!(u32::from(sgls.with_bit_bucket(true)), 0x1_0001);
+        assert_eq!(u32::from(Sgls::new().with_longer(true)), 1 << 18);
+        assert_eq!(u8::from(Nsfeat::new().with_optimal(true)), 1 << 4);
+        let dlfeat = Dlfeat::new().with_reads(Dlfeat::ZEROES);
+        assert_eq!(u8::from(dlfeat.with_write_zeroes(true)), 0b1001);
+        assert_eq!(u8::from(Nmic::new().with_shared(true)), 1);
+        assert_eq!(u8::from(Nsattr::new().with_write_protected(true)), 1);
+        assert_eq!(IndependentNamespace::READY, 1);
+    }
 }

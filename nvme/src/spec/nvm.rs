@@ -19,6 +19,7 @@ struct ReadWriteCdw12 {
     fua: bool,
     limited_retry: bool,
 }
+const _: () = assert!(size_of::<ReadWriteCdw12>() == 4);
 
 /// Read, Write and Compare.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +94,7 @@ struct DsmCdw10 {
     #[bits(24)]
     reserved: u32,
 }
+const _: () = assert!(size_of::<DsmCdw10>() == 4);
 
 #[bitfield(u32)]
 struct DsmCdw11 {
@@ -102,6 +104,7 @@ struct DsmCdw11 {
     #[bits(29)]
     reserved: u32,
 }
+const _: () = assert!(size_of::<DsmCdw11>() == 4);
 
 /// Dataset Management.
 #[derive(Clone, Copy, Debug)]
@@ -142,3 +145,49 @@ pub struct DsmRange {
     pub slba: U64,
 }
 const _: () = assert!(size_of::<DsmRange>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::spec::{Nsid, NvmOpcode};
+
+    fn sqe(cdws: [u32; 6]) -> Sqe {
+        Sqe::new(NvmOpcode::WRITE.0, Nsid(1), [0, 0], cdws)
+    }
+
+    #[test]
+    fn a_write_is_read_from_its_dwords() {
+        let fields = ReadWrite::of(&sqe([0x5566_7788, 0x1122_3344, 0x4000_ffff, 0, 0, 0]));
+        assert_eq!(fields.slba(), 0x1122_3344_5566_7788);
+        assert_eq!((fields.nlb_z(), fields.fua()), (0xffff, true));
+        // Every other bit of dword 12: limited retry, protection information, checks.
+        let others = ReadWrite::of(&sqe([0, 0, 0xbfff_0000, 0, 0, 0]));
+        assert_eq!((others.nlb_z(), others.fua()), (0, false));
+    }
+
+    #[test]
+    fn a_write_zeroes_is_read_from_its_dwords() {
+        let fields = WriteZeroes::of(&sqe([9, 0, 0x0200_0007, 0, 0, 0]));
+        assert_eq!((fields.slba(), fields.nlb_z()), (9, 7));
+        assert_eq!((fields.deac(), fields.fua()), (true, false));
+        let fields = WriteZeroes::of(&sqe([9, 0, 0x4000_0000, 0, 0, 0]));
+        assert_eq!((fields.deac(), fields.fua()), (false, true));
+    }
+
+    #[test]
+    fn a_dataset_management_is_read_from_its_dwords_and_ranges() {
+        let fields = DatasetManagement::of(&sqe([0xff, 4, 0, 0, 0, 0]));
+        assert_eq!((fields.nr_z(), fields.deallocate()), (255, true));
+        let hints = DatasetManagement::of(&sqe([0, 3, 0, 0, 0, 0]));
+        assert!(!hints.deallocate());
+        let range = DsmRange {
+            attributes: 1.into(),
+            nlb: 2.into(),
+            slba: 3.into(),
+        };
+        let bytes = [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(range.as_bytes(), bytes);
+    }
+}

@@ -81,6 +81,7 @@ pub struct Cap {
     #[bits(3)]
     reserved_3: u8,
 }
+const _: () = assert!(size_of::<Cap>() == 8);
 
 /// Version.
 #[bitfield(u32)]
@@ -92,6 +93,7 @@ pub struct Vs {
     /// Major.
     pub major: u16,
 }
+const _: () = assert!(size_of::<Vs>() == 4);
 
 impl Vs {
     /// NVMe 2.0.
@@ -128,6 +130,7 @@ pub struct Cc {
     #[bits(7)]
     reserved_2: u8,
 }
+const _: () = assert!(size_of::<Cc>() == 4);
 
 impl Cc {
     /// NVM command set.
@@ -159,6 +162,7 @@ pub struct Csts {
     #[bits(25)]
     reserved: u32,
 }
+const _: () = assert!(size_of::<Csts>() == 4);
 
 /// CSTS.SHST.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -199,6 +203,7 @@ pub struct Aqa {
     #[bits(4)]
     reserved_2: u8,
 }
+const _: () = assert!(size_of::<Aqa>() == 4);
 
 /// Controller Ready Timeouts.
 #[bitfield(u32)]
@@ -208,6 +213,7 @@ pub struct Crto {
     /// Controller Ready Independent of Media Timeout in units of 500 ms.
     pub crimt: u16,
 }
+const _: () = assert!(size_of::<Crto>() == 4);
 
 #[cfg(test)]
 mod tests {

@@ -20,6 +20,7 @@ struct Fields {
     #[bits(1)]
     reserved: u8,
 }
+const _: () = assert!(size_of::<Fields>() == 2);
 
 const GENERIC: u8 = 0;
 const COMMAND_SPECIFIC: u8 = 1;
@@ -66,9 +67,9 @@ statuses! {
     /// Internal Error.
     INTERNAL_ERROR = passing(GENERIC, 0x06);
     /// Command Abort Requested.
-    COMMAND_ABORT_REQUESTED = permanent(GENERIC, 0x07);
+    COMMAND_ABORT_REQUESTED = passing(GENERIC, 0x07);
     /// Command Aborted due to SQ Deletion.
-    ABORTED_SQ_DELETION = permanent(GENERIC, 0x08);
+    ABORTED_SQ_DELETION = passing(GENERIC, 0x08);
     /// Invalid Namespace or Format.
     INVALID_NAMESPACE = permanent(GENERIC, 0x0b);
     /// Command Sequence Error.
@@ -96,7 +97,7 @@ statuses! {
     /// Invalid Queue Size.
     INVALID_QUEUE_SIZE = permanent(COMMAND_SPECIFIC, 0x02);
     /// Abort Command Limit Exceeded.
-    ABORT_LIMIT_EXCEEDED = permanent(COMMAND_SPECIFIC, 0x03);
+    ABORT_LIMIT_EXCEEDED = passing(COMMAND_SPECIFIC, 0x03);
     /// Asynchronous Event Request Limit Exceeded.
     ASYNC_EVENT_LIMIT_EXCEEDED = permanent(COMMAND_SPECIFIC, 0x05);
     /// Invalid Interrupt Vector.
@@ -179,10 +180,54 @@ mod tests {
     #[test]
     fn bits_are_where_the_specification_has_them() {
         // Phase excluded: code in bits 7:0, type in 10:8, More in 13, Do Not Retry in 14.
-        assert_eq!(Status::LBA_OUT_OF_RANGE.bits(), 0x4080);
-        assert_eq!(Status::UNRECOVERED_READ_ERROR.bits(), 0x0281);
-        assert_eq!(Status::INVALID_QUEUE_ID.bits(), 0x4101);
-        assert_eq!(Status::SUCCESS.bits(), 0);
+        let known = [
+            (Status::SUCCESS, 0x0000),
+            (Status::INVALID_OPCODE, 0x4001),
+            (Status::INVALID_FIELD, 0x4002),
+            (Status::DATA_TRANSFER_ERROR, 0x4004),
+            (Status::INTERNAL_ERROR, 0x0006),
+            (Status::INVALID_NAMESPACE, 0x400b),
+            (Status::COMMAND_SEQUENCE_ERROR, 0x400c),
+            (Status::INVALID_SGL_SEGMENT_DESCRIPTOR, 0x400d),
+            (Status::INVALID_NUMBER_OF_SGL_DESCRIPTORS, 0x400e),
+            (Status::DATA_SGL_LENGTH_INVALID, 0x400f),
+            (Status::SGL_DESCRIPTOR_TYPE_INVALID, 0x4011),
+            (Status::PRP_OFFSET_INVALID, 0x4013),
+            (Status::NAMESPACE_WRITE_PROTECTED, 0x4020),
+            (Status::LBA_OUT_OF_RANGE, 0x4080),
+            (Status::CAPACITY_EXCEEDED, 0x4081),
+            (Status::COMPLETION_QUEUE_INVALID, 0x4100),
+            (Status::INVALID_QUEUE_ID, 0x4101),
+            (Status::INVALID_QUEUE_SIZE, 0x4102),
+            (Status::ASYNC_EVENT_LIMIT_EXCEEDED, 0x4105),
+            (Status::INVALID_INTERRUPT_VECTOR, 0x4108),
+            (Status::INVALID_LOG_PAGE, 0x4109),
+            (Status::INVALID_QUEUE_DELETION, 0x410c),
+            (Status::FEATURE_NOT_SAVEABLE, 0x410d),
+            (Status::FEATURE_NOT_CHANGEABLE, 0x410e),
+            (Status::FEATURE_NOT_NAMESPACE_SPECIFIC, 0x410f),
+            (Status::IO_COMMAND_SET_COMBINATION_REJECTED, 0x412b),
+            (Status::WRITE_FAULT, 0x0280),
+            (Status::UNRECOVERED_READ_ERROR, 0x0281),
+            (Status::COMPARE_FAILURE, 0x4285),
+        ];
+        for (status, bits) in known {
+            assert_eq!(status.bits(), bits, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_aborted_command_may_be_tried_again() {
+        // A host that aborts what takes too long repeats it, unless it is told not to.
+        let aborted = [
+            (Status::COMMAND_ABORT_REQUESTED, 0x0007),
+            (Status::ABORTED_SQ_DELETION, 0x0008),
+            (Status::ABORT_LIMIT_EXCEEDED, 0x0103),
+        ];
+        for (status, bits) in aborted {
+            assert!(!status.do_not_retry(), "{status}");
+            assert_eq!(status.bits(), bits, "{status}");
+        }
     }
 
     #[test]

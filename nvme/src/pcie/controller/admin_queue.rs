@@ -1,13 +1,15 @@
 //! The admin queue: fetching commands, and completing them now, later, or when an event comes.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::Controller;
-use crate::admin::async_event::INVALID_DOORBELL_VALUE;
 use crate::admin::log_page::note_error;
 use crate::admin::{self, Execution};
 use crate::pcie::interrupt::Owed;
 use crate::pcie::message::CommandError;
 use crate::pcie::queue::{CompletionQueue, InvalidDoorbell, SlotIndex, SubmissionQueue};
 use crate::pcie::state::SlotState;
+use crate::spec::admin::AsyncEvent;
 use crate::spec::{CommandId, Cqe, QueueId, Status};
 
 /// Most commands executed in one pass.
@@ -154,7 +156,7 @@ impl Controller {
                 Ok(None) => break,
                 Err(InvalidDoorbell(value)) => {
                     tracing::debug!(value, "admin doorbell outside its queue");
-                    self.async_events.error(INVALID_DOORBELL_VALUE);
+                    self.report(AsyncEvent::INVALID_DOORBELL_VALUE);
                     break;
                 }
             }
@@ -232,12 +234,18 @@ impl Controller {
             admin.aborted.remove(0);
             admin.complete(slot, Status::COMMAND_ABORT_REQUESTED, 0, now_ns);
         }
+        let mut answered = false;
         while let Some((slot, event)) = self.async_events.due() {
             if !admin.unpark() {
-                return;
+                break;
             }
             self.async_events.answer(event);
             admin.complete(slot, Status::SUCCESS, event.into(), now_ns);
+            answered = true;
+        }
+        // Only now: an event that is told twice after a crash does no harm, a lost one may.
+        if answered {
+            self.save_async_events();
         }
     }
 
@@ -252,5 +260,24 @@ impl Controller {
         };
         admin.aborted.push(slot);
         true
+    }
+
+    /// Something happened that the host may hear of.
+    pub(super) fn report(&mut self, event: AsyncEvent) {
+        self.async_events.report(event);
+        self.save_async_events();
+    }
+
+    /// The host has read a log page without retaining the event.
+    pub(crate) fn clear_events(&mut self, lid: u8) {
+        self.async_events.clear(lid);
+        self.save_async_events();
+    }
+
+    pub(super) fn save_async_events(&self) {
+        let words = self.async_events.to_words();
+        for (word, value) in self.state.controller().async_events.iter().zip(words) {
+            word.store(value, Relaxed);
+        }
     }
 }

@@ -42,6 +42,8 @@ impl Controller {
             Some(admin) => {
                 self.admin = Some(admin);
                 self.alive_ns = self.now_ns;
+                self.features.start_clock(self.now_ns);
+                self.save_features();
                 self.registers.set_ready(true);
                 self.publish();
                 tracing::debug!("controller enabled");
@@ -210,6 +212,7 @@ impl Controller {
         self.features = Features::new(feature_limits(&self.config, &self.subsystem));
         self.save_features();
         self.async_events = AsyncEvents::default();
+        self.save_async_events();
         self.save_shadow(None);
         self.clear_doorbells();
         tracing::debug!(?reset, "controller reset");

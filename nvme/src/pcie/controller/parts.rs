@@ -148,6 +148,7 @@ pub(super) fn feature_limits(config: &ControllerConfig, subsystem: &Subsystem) -
     FeatureLimits {
         queues: config.queues,
         vectors: config.vectors,
+        namespaces: subsystem.namespaces().len() as u32,
         write_cache: subsystem
             .active()
             .any(|ns| ns.bdev().geometry().volatile_cache),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bdev::memory::Iova;
 
 use super::queues::{CqPlace, SqPlace};
-use super::{AdminQueue, Controller, Features, Purpose, feature_limits};
+use super::{AdminQueue, AsyncEvents, Controller, Features, Purpose, feature_limits};
 use crate::pcie::message::{ShadowDoorbells, ToGroup};
 use crate::pcie::queue::{CompletionQueue, SubmissionQueue};
 use crate::spec::QueueId;
@@ -38,6 +38,8 @@ impl Controller {
         }
         let limits = feature_limits(&self.config, &self.subsystem);
         self.features = Features::from_words(limits, &words);
+        let words = std::array::from_fn(|at| block.async_events[at].load(Relaxed));
+        self.async_events = AsyncEvents::from_words(&words);
         let doorbells = Iova(block.shadow_doorbells.load(Relaxed));
         let event_indices = Iova(block.event_indices.load(Relaxed));
         let shadow = ShadowDoorbells {
