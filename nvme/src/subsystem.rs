@@ -146,26 +146,77 @@ fn check_text(what: &'static str, value: &str, limit: usize) -> Result<(), Subsy
 
 #[cfg(test)]
 mod tests {
+    use bdev::{Null, NullConfig};
+
     use super::*;
 
-    fn names(nqn: &str, serial: &str) -> Names {
+    fn names(nqn: &str, serial: &str, model: &str) -> Names {
         Names {
             nqn: nqn.into(),
             serial: serial.into(),
-            model: "model".into(),
+            model: model.into(),
         }
+    }
+
+    fn namespace(nsid: u32) -> Arc<Namespace> {
+        let disk = Null::new(NullConfig {
+            name: "disk".into(),
+            uuid: None,
+            blocks: 8,
+            block_size: 512,
+        });
+        Arc::new(Namespace::new(Nsid(nsid), disk.unwrap(), false))
+    }
+
+    fn subsystem(nsids: &[u32]) -> Result<Subsystem, SubsystemError> {
+        let namespaces = nsids.iter().map(|&nsid| namespace(nsid));
+        Subsystem::new(names("nqn", "serial", "model"), 1, namespaces)
     }
 
     #[test]
     fn texts_that_a_host_could_not_be_told_are_refused() {
-        assert!(Subsystem::new(names("nqn", "serial"), 1, []).is_ok());
-        for (nqn, serial) in [
-            ("", "s"),
-            ("nqn", "123456789012345678901"),
-            ("n\u{e9}", "s"),
-        ] {
-            let error = Subsystem::new(names(nqn, serial), 1, []).unwrap_err();
+        let longest = names(&"n".repeat(223), &"s".repeat(20), &"m".repeat(40));
+        assert!(Subsystem::new(longest, 1, []).is_ok());
+        let bad = [
+            names("", "s", "m"),
+            names("nqn", "", "m"),
+            names("nqn", "s", ""),
+            names(&"n".repeat(224), "s", "m"),
+            names("nqn", &"s".repeat(21), "m"),
+            names("nqn", "s", &"m".repeat(41)),
+            names("n\u{e9}", "s", "m"),
+            names("nqn", "s\n", "m"),
+            names("nqn", "s", "m\u{7f}"),
+        ];
+        for names in bad {
+            let error = Subsystem::new(names, 1, []).unwrap_err();
             assert!(matches!(error, SubsystemError::Text { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn namespaces_are_found_by_their_identifier() {
+        let subsystem = subsystem(&[64, 2]).unwrap();
+        assert_eq!(subsystem.namespaces().len(), 64);
+        let active: Vec<u32> = subsystem.active().map(|ns| ns.nsid().0).collect();
+        assert_eq!(active, [2, 64]);
+        for nsid in [2, 64] {
+            assert_eq!(subsystem.namespace(Nsid(nsid)).unwrap().nsid(), Nsid(nsid));
+        }
+        for nsid in [Nsid::NONE, Nsid(1), Nsid(63), Nsid(65), Nsid::ALL] {
+            assert!(subsystem.namespace(nsid).is_none(), "{nsid:?}");
+        }
+    }
+
+    #[test]
+    fn identifiers_that_cannot_be_are_refused() {
+        for (nsids, error) in [
+            (&[0][..], SubsystemError::NamespaceRange(0)),
+            (&[65], SubsystemError::NamespaceRange(65)),
+            (&[u32::MAX], SubsystemError::NamespaceRange(u32::MAX)),
+            (&[1, 2, 1], SubsystemError::NamespaceTwice(1)),
+        ] {
+            assert_eq!(subsystem(nsids).unwrap_err(), error);
         }
     }
 }
