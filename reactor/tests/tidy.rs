@@ -138,7 +138,8 @@ fn the_bench_knows_the_specification_and_not_the_controller() {
 fn unsafe_is_where_the_architecture_says_and_says_why() {
     for source in sources() {
         let unsafe_line = |line: &&str| {
-            let code = line.split("//").next().unwrap_or("");
+            let outside_strings: String = line.split('"').step_by(2).collect();
+            let code = outside_strings.split("//").next().unwrap_or("");
             code.split(|c: char| !c.is_alphanumeric() && c != '_')
                 .any(|word| word == "unsafe")
         };
