@@ -337,6 +337,29 @@ pub struct LbaFormat {
 }
 const _: () = assert!(size_of::<LbaFormat>() == 4);
 
+/// Formatted LBA Size.
+#[bitfield(u8)]
+pub struct Flbas {
+    /// Bits 3:0 of the format's index.
+    #[bits(4)]
+    pub index_low: u8,
+    /// Metadata follows the data of each block.
+    pub extended: bool,
+    /// Bits 5:4 of the format's index.
+    #[bits(2)]
+    pub index_high: u8,
+    #[bits(1)]
+    reserved: u8,
+}
+
+impl IdentifyNamespace {
+    /// The LBA format in use, for a host.
+    pub fn formatted(&self) -> LbaFormat {
+        let flbas = Flbas::from(self.flbas);
+        self.lbaf[usize::from(flbas.index_high()) * 16 + usize::from(flbas.index_low())]
+    }
+}
+
 /// Namespace Features.
 #[bitfield(u8)]
 pub struct Nsfeat {
