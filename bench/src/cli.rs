@@ -1,0 +1,248 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::cores::Cores;
+use crate::workload::{Error, Mix, Order, Plan, Shape};
+
+/// The seed of a run that is not given one. It never changes: a later run has to know it to verify
+/// what an earlier one wrote.
+const SEED: u64 = 0x6265_6c6c_7769_7265;
+
+/// A polled NVMe host for vfio-user targets: benchmarks them, and verifies what they store.
+#[derive(Debug, Parser)]
+#[command(name = "bellwire-bench", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what a controller and its namespaces say of themselves
+    Identify(IdentifyOptions),
+    /// Run a workload on a namespace and report how fast it went
+    #[command(after_help = RUN_HELP)]
+    Run(RunOptions),
+}
+
+const RUN_HELP: &str = "\
+Sizes are digits with an optional k, m, g or t and an optional iB, in powers of 1024: 4k, 512MiB.
+
+With --verify each logical block carries its address, the seed and a generation. Writing modes read
+everything back when they are done; `--rw read --verify` checks what an earlier run with the same
+seed has written. Exit status: 0 if all went well, 1 if a command or the verification failed, 2 if
+the run could not begin.";
+
+#[derive(Debug, Args)]
+pub(crate) struct IdentifyOptions {
+    /// The target's vfio-user socket, or a folder that holds it as `cntrl`
+    #[arg(value_name = "SOCKET")]
+    pub(crate) target: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How long the target may take for an answer
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// The target's vfio-user socket, or a folder that holds it as `cntrl`
+    #[arg(long, value_name = "SOCKET")]
+    target: PathBuf,
+    /// What to do
+    #[arg(long, value_enum)]
+    rw: Mode,
+    /// Percentage of reads of randrw [default: 50]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    rwmixread: Option<u8>,
+    /// Bytes of one command
+    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = bdev::size::parse_size)]
+    bs: u64,
+    /// Commands in flight on each queue
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    iodepth: u16,
+    /// I/O queues, each with a thread and an equal part of the namespace of its own
+    #[arg(long, value_name = "QUEUES", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    numjobs: u16,
+    /// How long to go on [default: until --size has been covered once]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    runtime: Option<Duration>,
+    /// Bytes of the namespace to use, from its start [default: all]
+    #[arg(long, value_name = "SIZE", value_parser = bdev::size::parse_size)]
+    size: Option<u64>,
+    /// Namespace [default: the first]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    nsid: Option<u32>,
+    /// Cores to pin the threads to, in turns: 0x5, [0-3,8] or 0-3,8 [default: those allowed]
+    #[arg(long, value_name = "MASK")]
+    cores: Option<Cores>,
+    /// Check what is read; after writes, read it back
+    #[arg(long)]
+    verify: bool,
+    /// Seed of offsets and of verified data
+    #[arg(long, value_name = "N", default_value_t = SEED)]
+    seed: u64,
+    /// Print one JSON object, with fio's names
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How long the target may take for an answer
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+}
+
+/// fio's names of the modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Read,
+    Write,
+    #[value(name = "randread")]
+    RandRead,
+    #[value(name = "randwrite")]
+    RandWrite,
+    #[value(name = "randrw")]
+    RandRw,
+}
+
+impl RunOptions {
+    /// What is to be done, as far as it can be said without having seen the target.
+    pub(crate) fn plan(&self) -> Result<Plan, Error> {
+        if self.rwmixread.is_some() && self.rw != Mode::RandRw {
+            return Err(Error::Options("--rwmixread goes with --rw randrw only"));
+        }
+        let (order, mix) = match self.rw {
+            Mode::Read => (Order::Sequential, Mix::Reads),
+            Mode::Write => (Order::Sequential, Mix::Writes),
+            Mode::RandRead => (Order::Random, Mix::Reads),
+            Mode::RandWrite => (Order::Random, Mix::Writes),
+            Mode::RandRw => {
+                let read_percent = self.rwmixread.unwrap_or(50);
+                (Order::Random, Mix::Both { read_percent })
+            }
+        };
+        Ok(Plan {
+            target: self.target.clone(),
+            shape: Shape { order, mix },
+            command_bytes: self.bs,
+            depth: self.iodepth,
+            queues: self.numjobs,
+            runtime: self.runtime,
+            bytes: self.size,
+            nsid: self.nsid.map(nvme::spec::Nsid),
+            cores: self.cores.clone(),
+            verify: self.verify,
+            seed: self.seed,
+            timeout: self.timeout,
+        })
+    }
+}
+
+/// A time in seconds, with or without a fraction.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let digits = text.strip_suffix('s').unwrap_or(text);
+    let seconds: f64 = digits.parse().map_err(|_| "not a number of seconds")?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(_) | Err(_) => Err("not a time that can be waited for".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn plan(arguments: &str) -> Result<Plan, String> {
+        let words = format!("bellwire-bench run --target t.sock {arguments}");
+        let cli = Cli::try_parse_from(words.split_whitespace()).map_err(|e| e.to_string())?;
+        match cli.command {
+            Command::Run(options) => options.plan().map_err(|e| e.to_string()),
+            Command::Identify(_) => Err("another command".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_fio() {
+        let plan = plan("--rw randread").expect("a plan");
+        assert_eq!(plan.command_bytes, 4096);
+        assert_eq!((plan.depth, plan.queues), (1, 1));
+        assert_eq!((plan.runtime, plan.bytes, plan.nsid), (None, None, None));
+        assert_eq!((plan.verify, plan.seed), (false, SEED));
+        assert_eq!(plan.timeout, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn every_option_arrives() {
+        let plan = plan(
+            "--rw randrw --rwmixread 70 --bs 128KiB --iodepth 64 --numjobs 3 --runtime 0.5 \
+             --size 1g --nsid 2 --cores [1] --verify --seed 9 --json --timeout 2s",
+        )
+        .expect("a plan");
+        let mix = Mix::Both { read_percent: 70 };
+        assert_eq!(
+            plan.shape,
+            Shape {
+                order: Order::Random,
+                mix
+            }
+        );
+        assert_eq!(plan.command_bytes, 128 << 10);
+        assert_eq!((plan.depth, plan.queues), (64, 3));
+        assert_eq!(plan.runtime, Some(Duration::from_millis(500)));
+        assert_eq!(plan.bytes, Some(1 << 30));
+        assert_eq!(plan.nsid, Some(nvme::spec::Nsid(2)));
+        assert_eq!(
+            plan.cores.map(|cores| cores.to_string()),
+            Some("[1]".into())
+        );
+        assert_eq!((plan.verify, plan.seed), (true, 9));
+        assert_eq!(plan.timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn each_mode_has_its_shape() {
+        let shape = |rw: &str| plan(&format!("--rw {rw}")).expect("a plan").shape;
+        let of = |order, mix| Shape { order, mix };
+        assert_eq!(shape("read"), of(Order::Sequential, Mix::Reads));
+        assert_eq!(shape("write"), of(Order::Sequential, Mix::Writes));
+        assert_eq!(shape("randread"), of(Order::Random, Mix::Reads));
+        assert_eq!(shape("randwrite"), of(Order::Random, Mix::Writes));
+        let both = Mix::Both { read_percent: 50 };
+        assert_eq!(shape("randrw"), of(Order::Random, both));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_option_named() {
+        for (arguments, named) in [
+            ("", "--rw"),
+            ("--rw sideways", "--rw"),
+            ("--rw read --iodepth 0", "--iodepth"),
+            ("--rw read --numjobs 0", "--numjobs"),
+            ("--rw read --bs 4q", "--bs"),
+            ("--rw read --nsid 0", "--nsid"),
+            ("--rw read --cores 8", "--cores"),
+            ("--rw read --runtime 0", "--runtime"),
+            ("--rw read --runtime=-1", "--runtime"),
+            ("--rw read --runtime nan", "--runtime"),
+            ("--rw read --rwmixread 50", "--rwmixread"),
+            ("--rw randrw --rwmixread 101", "--rwmixread"),
+        ] {
+            let refused = plan(arguments).expect_err(arguments);
+            assert!(refused.contains(named), "{arguments}: {refused}");
+        }
+    }
+}

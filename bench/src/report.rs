@@ -1,0 +1,188 @@
+//! What a run came to: as text for people, as JSON with fio's names for tools.
+
+mod fio;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::workload::{Direction, Outcome, Plan};
+
+/// The percentiles that fio reports unless told otherwise.
+const PERCENTILES: [f64; 17] = [
+    1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95,
+    99.99,
+];
+
+/// The percentiles of the text.
+const TEXT_PERCENTILES: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
+
+/// A number with three digits and a letter, in powers of 1000.
+pub(crate) struct Count(pub(crate) f64);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut value = self.0;
+        let mut letter = "";
+        for larger in ["k", "M", "G", "T"] {
+            if value < 999.5 {
+                break;
+            }
+            value /= 1000.0;
+            letter = larger;
+        }
+        let digits = match value {
+            _ if letter.is_empty() || value >= 99.95 => 0,
+            _ if value >= 9.995 => 1,
+            _ => 2,
+        };
+        write!(f, "{value:.digits$}{letter}")
+    }
+}
+
+/// Prints the JSON object. False if it cannot be printed.
+pub(crate) fn print_json(plan: &Plan, outcome: &Outcome) -> bool {
+    let object = fio::Report::new(plan, outcome);
+    let mut out = io::stdout().lock();
+    let written = serde_json::to_writer_pretty(&mut out, &object).map_err(io::Error::from);
+    written.and_then(|()| writeln!(out)).is_ok()
+}
+
+/// Prints the text. False if it cannot be printed.
+pub(crate) fn print_text(plan: &Plan, outcome: &Outcome) -> bool {
+    let text = text(plan, outcome);
+    io::stdout().lock().write_all(text.as_bytes()).is_ok()
+}
+
+fn text(plan: &Plan, outcome: &Outcome) -> String {
+    let setting = &outcome.setting;
+    let mut lines = vec![format!(
+        "{} of {} bytes, depth {}, {} queue{}, namespace {} ({}B in blocks of {}), {:.2} s",
+        plan.shape.name(),
+        plan.command_bytes,
+        plan.depth,
+        plan.queues,
+        if plan.queues == 1 { "" } else { "s" },
+        setting.nsid.0,
+        Count(setting.extent.bytes() as f64),
+        setting.block.bytes(),
+        outcome.elapsed.as_secs_f64(),
+    )];
+    if !setting.doorbells_mapped {
+        lines.push("  doorbells cannot be mapped: each is a message".to_owned());
+    }
+    for (name, direction) in [
+        ("read", &outcome.tally.read),
+        ("write", &outcome.tally.write),
+    ] {
+        if direction.commands() > 0 {
+            lines.extend(direction_lines(name, direction, plan, outcome.elapsed));
+        }
+    }
+    if plan.verify {
+        let blocks = outcome.blocks_verified;
+        lines.push(format!("  verify: {blocks} blocks hold what they must"));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn direction_lines(
+    name: &str,
+    direction: &Direction,
+    plan: &Plan,
+    elapsed: Duration,
+) -> [String; 3] {
+    let rate = per_second(direction.commands(), elapsed);
+    let latencies = direction.latencies();
+    let percentiles = TEXT_PERCENTILES.map(|percent| {
+        let latency = latencies.value_at_quantile(percent / 100.0);
+        format!("{percent}%={latency}")
+    });
+    [
+        format!(
+            "  {name}: {} IOPS, {}B/s, {} commands",
+            Count(rate),
+            Count(rate * plan.command_bytes as f64),
+            direction.commands()
+        ),
+        format!(
+            "    latency (ns): min={} mean={:.0} stddev={:.0} max={}",
+            latencies.min(),
+            latencies.mean(),
+            latencies.stdev(),
+            latencies.max()
+        ),
+        format!("    percentiles (ns): {}", percentiles.join(" ")),
+    ]
+}
+
+/// A rate; none in no time.
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    if elapsed.is_zero() {
+        0.0
+    } else {
+        count as f64 / elapsed.as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{self, Action};
+
+    #[test]
+    fn the_text_tells_rate_latency_and_what_was_verified() {
+        let (mut plan, mut outcome) = workload::example();
+        for _ in 0..3_620_000 {
+            outcome.tally.record(Action::Read, 1000);
+        }
+        outcome.tally.settle();
+        outcome.elapsed = Duration::from_secs(2);
+        let told = text(&plan, &outcome);
+        assert!(
+            told.starts_with("randread of 4096 bytes, depth 4, 1 queue, namespace 1 "),
+            "{told}"
+        );
+        assert!(
+            told.contains("read: 1.81M IOPS, 7.41GB/s, 3620000 commands"),
+            "{told}"
+        );
+        assert!(
+            told.contains("min=1000 mean=1000 stddev=0 max=1000"),
+            "{told}"
+        );
+        assert!(told.contains("99.999%=1000"), "{told}");
+        assert!(
+            !told.contains("write") && !told.contains("verify"),
+            "{told}"
+        );
+        plan.verify = true;
+        outcome.blocks_verified = 9;
+        assert!(text(&plan, &outcome).contains("verify: 9 blocks"));
+    }
+
+    #[test]
+    fn counts_have_three_digits_at_any_size() {
+        for (value, shown) in [
+            (0.0, "0"),
+            (7.0, "7"),
+            (999.0, "999"),
+            (999.6, "1.00k"),
+            (1234.0, "1.23k"),
+            (45_678.0, "45.7k"),
+            (456_789.0, "457k"),
+            (1_810_000.0, "1.81M"),
+            (9_999_000.0, "10.0M"),
+            (30e9, "30.0G"),
+            (5e15, "5000T"),
+        ] {
+            assert_eq!(Count(value).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn no_time_makes_no_rate() {
+        assert_eq!(per_second(5, Duration::ZERO), 0.0);
+        assert_eq!(per_second(5, Duration::from_millis(500)), 10.0);
+    }
+}

@@ -1,0 +1,297 @@
+//! The JSON object: the part of fio's that has a meaning here, in fio's units.
+//!
+//! `bw` is KiB/s, `bw_bytes` bytes/s, `runtime` milliseconds, latencies nanoseconds. All queues are
+//! one job, as with fio's `group_reporting`. `clat_ns` is the latency of a command as the host sees
+//! it; `lat_ns` is the same, since submitting takes no time of its own. `verify` is not fio's.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize as DeriveSerialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::{PERCENTILES, per_second};
+use crate::workload::{Direction, Mix, Outcome, Plan};
+
+#[derive(Debug, DeriveSerialize)]
+pub(super) struct Report {
+    #[serde(rename = "bellwire-bench version")]
+    version: &'static str,
+    timestamp: u64,
+    jobs: [Job; 1],
+}
+
+#[derive(Debug, DeriveSerialize)]
+struct Job {
+    jobname: &'static str,
+    groupid: u32,
+    error: i32,
+    job_runtime: u64,
+    #[serde(rename = "job options")]
+    options: Options,
+    read: Measured,
+    write: Measured,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<Verify>,
+    failures: Vec<String>,
+}
+
+/// fio has strings for all of them.
+#[derive(Debug, DeriveSerialize)]
+struct Options {
+    rw: &'static str,
+    bs: String,
+    iodepth: String,
+    numjobs: String,
+    size: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rwmixread: Option<String>,
+    randseed: String,
+    target: String,
+    nsid: String,
+}
+
+#[derive(Debug, DeriveSerialize)]
+struct Measured {
+    io_bytes: u64,
+    io_kbytes: u64,
+    bw_bytes: u64,
+    bw: u64,
+    iops: f64,
+    runtime: u64,
+    total_ios: u64,
+    short_ios: u64,
+    drop_ios: u64,
+    clat_ns: Latencies,
+    lat_ns: Latencies,
+}
+
+#[derive(Clone, Debug, DeriveSerialize)]
+struct Latencies {
+    min: u64,
+    max: u64,
+    mean: f64,
+    stddev: f64,
+    #[serde(rename = "N")]
+    count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percentile: Option<Percentiles>,
+}
+
+/// Names with six decimals, in ascending order.
+#[derive(Clone, Debug)]
+struct Percentiles(Vec<(f64, u64)>);
+
+#[derive(Debug, DeriveSerialize)]
+struct Verify {
+    blocks: u64,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan, outcome: &Outcome) -> Report {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            timestamp: now.map_or(0, |now| now.as_secs()),
+            jobs: [Job::new(plan, outcome)],
+        }
+    }
+}
+
+impl Job {
+    fn new(plan: &Plan, outcome: &Outcome) -> Job {
+        let first = outcome.failures.first();
+        Job {
+            jobname: "bellwire-bench",
+            groupid: 0,
+            error: first.map_or(0, |failure| failure.errno() as i32),
+            job_runtime: millis(outcome),
+            options: Options::new(plan, outcome),
+            read: Measured::new(&outcome.tally.read, plan, outcome),
+            write: Measured::new(&outcome.tally.write, plan, outcome),
+            verify: plan.verify.then_some(Verify {
+                blocks: outcome.blocks_verified,
+            }),
+            failures: outcome.failures.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl Options {
+    fn new(plan: &Plan, outcome: &Outcome) -> Options {
+        let seconds = |runtime: std::time::Duration| runtime.as_secs_f64().to_string();
+        Options {
+            rw: plan.shape.name(),
+            bs: plan.command_bytes.to_string(),
+            iodepth: plan.depth.to_string(),
+            numjobs: plan.queues.to_string(),
+            size: outcome.setting.extent.bytes().to_string(),
+            runtime: plan.runtime.map(seconds),
+            rwmixread: match plan.shape.mix {
+                Mix::Both { read_percent } => Some(read_percent.to_string()),
+                Mix::Reads | Mix::Writes => None,
+            },
+            randseed: plan.seed.to_string(),
+            target: plan.target.display().to_string(),
+            nsid: outcome.setting.nsid.0.to_string(),
+        }
+    }
+}
+
+impl Measured {
+    fn new(direction: &Direction, plan: &Plan, outcome: &Outcome) -> Measured {
+        let total_ios = direction.commands();
+        let io_bytes = total_ios * plan.command_bytes;
+        let iops = per_second(total_ios, outcome.elapsed);
+        let bw_bytes = (iops * plan.command_bytes as f64) as u64;
+        let latencies = Latencies::of(direction);
+        Measured {
+            io_bytes,
+            io_kbytes: io_bytes / 1024,
+            bw_bytes,
+            bw: bw_bytes / 1024,
+            iops,
+            runtime: if total_ios == 0 { 0 } else { millis(outcome) },
+            total_ios,
+            short_ios: 0,
+            drop_ios: 0,
+            lat_ns: Latencies {
+                percentile: None,
+                ..latencies.clone()
+            },
+            clat_ns: latencies,
+        }
+    }
+}
+
+impl Latencies {
+    fn of(direction: &Direction) -> Latencies {
+        let latencies = direction.latencies();
+        let percentile = |percent: f64| (percent, latencies.value_at_quantile(percent / 100.0));
+        let count = direction.commands();
+        let percentiles = PERCENTILES.into_iter().map(percentile).collect();
+        Latencies {
+            // An empty histogram has a minimum that is no latency.
+            min: if count == 0 { 0 } else { latencies.min() },
+            max: latencies.max(),
+            mean: latencies.mean(),
+            stddev: latencies.stdev(),
+            count,
+            percentile: (count > 0).then_some(Percentiles(percentiles)),
+        }
+    }
+}
+
+impl Serialize for Percentiles {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (percent, latency) in &self.0 {
+            map.serialize_entry(&format!("{percent:.6}"), latency)?;
+        }
+        map.end()
+    }
+}
+
+fn millis(outcome: &Outcome) -> u64 {
+    outcome.elapsed.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nix::errno::Errno;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::workload::{self, Failure};
+
+    /// The object, as a tool reads it.
+    fn parsed(plan: &Plan, outcome: &Outcome) -> Value {
+        let text = serde_json::to_string(&Report::new(plan, outcome)).expect("JSON");
+        serde_json::from_str(&text).expect("an object")
+    }
+
+    fn measured() -> (Plan, Outcome) {
+        let (plan, mut outcome) = workload::example();
+        for latency in 1..=2000 {
+            outcome.tally.record(workload::Action::Read, latency);
+        }
+        outcome.tally.settle();
+        outcome.elapsed = Duration::from_millis(500);
+        (plan, outcome)
+    }
+
+    #[test]
+    fn the_object_has_fios_names_and_units() {
+        let (plan, outcome) = measured();
+        let report = parsed(&plan, &outcome);
+        let job = &report["jobs"][0];
+        assert_eq!(job["error"], 0);
+        assert_eq!(job["job_runtime"], 500);
+        assert_eq!(job["job options"]["rw"], "randread");
+        assert_eq!(job["job options"]["iodepth"], "4");
+        let read = &job["read"];
+        assert_eq!(read["total_ios"], 2000);
+        assert_eq!(read["io_bytes"], 2000 * 4096);
+        assert_eq!(read["iops"], 4000.0);
+        assert_eq!(read["bw_bytes"], 4000 * 4096);
+        assert_eq!(read["bw"], 16_000);
+        assert_eq!(read["runtime"], 500);
+        let latencies = &read["clat_ns"];
+        assert_eq!(
+            (&latencies["min"], &latencies["N"]),
+            (&1.into(), &2000.into())
+        );
+        assert_eq!(latencies["percentile"]["50.000000"], 1000);
+        assert_eq!(latencies["percentile"]["99.990000"], 2000);
+        let mean = latencies["mean"].as_f64().expect("a mean");
+        assert!((mean - 1000.5).abs() < 1.0, "{mean}");
+        assert!(report.get("verify").is_none() && job.get("verify").is_none());
+    }
+
+    #[test]
+    fn a_direction_without_commands_is_zero_throughout() {
+        let (plan, outcome) = measured();
+        let report = parsed(&plan, &outcome);
+        let write = &report["jobs"][0]["write"];
+        assert_eq!(
+            (&write["total_ios"], &write["iops"]),
+            (&0.into(), &0.0.into())
+        );
+        assert_eq!(
+            (&write["clat_ns"]["min"], &write["clat_ns"]["max"]),
+            (&0.into(), &0.into())
+        );
+        assert!(write["clat_ns"].get("percentile").is_none());
+    }
+
+    #[test]
+    fn percentiles_are_in_ascending_order() {
+        let (plan, outcome) = measured();
+        let text = serde_json::to_string(&Report::new(&plan, &outcome)).expect("JSON");
+        let place = |name| text.find(name).expect(name);
+        assert!(place("\"1.000000\"") < place("\"5.000000\""));
+        assert!(place("\"5.000000\"") < place("\"10.000000\""));
+    }
+
+    #[test]
+    fn a_failure_is_told_by_errno_and_sentence() {
+        let (plan, mut outcome) = measured();
+        outcome.failures.push(Failure::TargetGone);
+        let report = parsed(&plan, &outcome);
+        let job = &report["jobs"][0];
+        assert_eq!(job["error"], Errno::ENOTCONN as i32);
+        assert_eq!(job["failures"][0], "the target closed the connection");
+    }
+
+    #[test]
+    fn a_verified_run_tells_how_many_blocks() {
+        let (mut plan, mut outcome) = measured();
+        plan.verify = true;
+        outcome.blocks_verified = 77;
+        let report = parsed(&plan, &outcome);
+        assert_eq!(report["jobs"][0]["verify"]["blocks"], 77);
+    }
+}

@@ -1,0 +1,437 @@
+//! One queue, driven by one thread: the hot loop.
+//!
+//! Each pass takes all completions that are there, submits a command for each, and then writes the
+//! doorbells once. It allocates nothing, makes no system call, and reads the clock only in a pass
+//! that has found something.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bdev::memory::{GuestMemory, Iova};
+use nvme::spec::{CommandId, Cqe, Nsid, NvmOpcode, Sqe, Status};
+
+use super::block::Generation;
+use super::extent::{Chunk, Extent};
+use super::ledger::Ledger;
+use super::pattern::{Action, Command, Pattern};
+use super::rng::{Rng, mix};
+use super::signals::Signals;
+use super::tally::Tally;
+use super::traffic::{Checked, Checker, Data, ReadBack, SelfDescribed, Traffic, Unchecked};
+use super::{Failure, Plan};
+use crate::driver::{self, PageSize, PreparedCommand, QueuePair, QueueSeed};
+
+/// How many passes that find nothing are made before time is looked at and the core is offered to
+/// others: some 50 us.
+const IDLE_PASSES: u32 = 1 << 14;
+
+/// What a thread needs to become a job.
+pub(super) struct JobSeed {
+    pub(super) index: usize,
+    pub(super) queue: QueueSeed,
+    pub(super) extent: Extent,
+    /// Memory for the data of each command in flight.
+    pub(super) data: Vec<Iova>,
+    /// Memory for the PRP list of each.
+    pub(super) lists: Vec<Iova>,
+    pub(super) page: PageSize,
+    pub(super) nsid: Nsid,
+    /// Whether writes need a flush to be safe.
+    pub(super) flush: bool,
+    pub(super) plan: Plan,
+    pub(super) signals: Arc<Signals>,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub(super) struct JobOutcome {
+    pub(super) tally: Tally,
+    pub(super) elapsed: Duration,
+    pub(super) blocks_verified: u64,
+    pub(super) failure: Option<Failure>,
+}
+
+/// A place for a command in flight; its number is the command's identifier.
+struct Slot {
+    read: PreparedCommand,
+    write: PreparedCommand,
+    data: Iova,
+    command: Option<Command>,
+    submitted_ns: u64,
+}
+
+/// A queue and the commands on it.
+pub(super) struct Job {
+    index: usize,
+    queue: QueuePair,
+    memory: GuestMemory,
+    slots: Vec<Slot>,
+    /// Slots without a command, in a phase that has not ended.
+    free: Vec<u16>,
+    in_flight: u32,
+    tally: Tally,
+    completed: u64,
+    clock: Instant,
+    last_ns: u64,
+    end_ns: u64,
+    idle_passes: u32,
+    extent: Extent,
+    nsid: Nsid,
+    flush: bool,
+    plan: Plan,
+    signals: Arc<Signals>,
+}
+
+impl Job {
+    /// Prepares the memory of all commands, on the thread that will run the job.
+    pub(super) fn new(seed: JobSeed) -> Result<Job, Failure> {
+        let memory = seed.queue.table()?;
+        let mut slots = Vec::new();
+        for (cid, (data, list)) in seed.data.iter().zip(&seed.lists).enumerate() {
+            let bytes = seed.plan.command_bytes;
+            let whole = driver::Data {
+                address: *data,
+                bytes,
+            };
+            let prps = driver::prps(&memory, whole, *list, seed.page)?;
+            let prepared = |opcode| {
+                let sqe = command(opcode, seed.nsid, prps, seed.extent.blocks_per_chunk());
+                PreparedCommand::of(&sqe.with_cid(CommandId(cid as u16)))
+            };
+            slots.push(Slot {
+                read: prepared(NvmOpcode::READ),
+                write: prepared(NvmOpcode::WRITE),
+                data: *data,
+                command: None,
+                submitted_ns: 0,
+            });
+        }
+        let job = Job {
+            index: seed.index,
+            queue: seed.queue.open(&memory)?,
+            memory,
+            free: Vec::with_capacity(slots.len()),
+            slots,
+            in_flight: 0,
+            tally: Tally::new(),
+            completed: 0,
+            clock: Instant::now(),
+            last_ns: 0,
+            end_ns: u64::MAX,
+            idle_passes: 0,
+            extent: seed.extent,
+            nsid: seed.nsid,
+            flush: seed.flush,
+            plan: seed.plan,
+            signals: seed.signals,
+        };
+        job.fill_memory()?;
+        Ok(job)
+    }
+
+    /// Does all that the plan says. A failure stops the other jobs as well.
+    pub(super) fn run(mut self) -> JobOutcome {
+        let mut checker = Checker::new(self.extent, self.plan.seed);
+        let mut elapsed = Duration::ZERO;
+        let failure = self.work(&mut checker, &mut elapsed).err();
+        if failure.is_some() {
+            self.signals.stop();
+        }
+        self.tally.settle();
+        JobOutcome {
+            tally: self.tally,
+            elapsed,
+            blocks_verified: checker.blocks_verified(),
+            failure,
+        }
+    }
+
+    /// The phases. `elapsed` is that of the first, which is the one that is measured.
+    fn work(&mut self, checker: &mut Checker, elapsed: &mut Duration) -> Result<(), Failure> {
+        self.clock = Instant::now();
+        let runtime = self.plan.runtime;
+        let seed = mix(self.plan.seed ^ self.index as u64);
+        let shape = self.plan.shape;
+        let pattern = Pattern::new(shape, self.extent.chunks(), runtime.is_some(), seed);
+        if !self.plan.verify {
+            let done = self.phase(&mut Unchecked(pattern), runtime);
+            *elapsed = self.busy_time();
+            return done;
+        }
+        if !shape.writes() {
+            let done = self.phase(&mut SelfDescribed { pattern, checker }, runtime);
+            *elapsed = self.busy_time();
+            return done;
+        }
+        let ledger = &mut Ledger::new(self.extent.chunks(), generation_of_now());
+        let mut traffic = Checked {
+            pattern,
+            ledger,
+            checker,
+            waiting: None,
+        };
+        let done = self.phase(&mut traffic, runtime);
+        *elapsed = self.busy_time();
+        done?;
+        if self.signals.stopped() {
+            return Ok(());
+        }
+        self.flush()?;
+        let tally = self.tally.clone();
+        let mut traffic = ReadBack {
+            cursor: Chunk(0),
+            ledger,
+            checker,
+        };
+        let done = self.phase(&mut traffic, None);
+        self.tally = tally;
+        done
+    }
+
+    /// Keeps all slots busy until the traffic or the time comes to an end, and nothing is in
+    /// flight any more.
+    fn phase<T: Traffic>(
+        &mut self,
+        traffic: &mut T,
+        runtime: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let blocks = self.extent.blocks_per_chunk();
+        self.queue
+            .prepare(&command(NvmOpcode::READ, self.nsid, [0; 2], blocks));
+        self.last_ns = self.now_ns();
+        self.end_ns = match runtime {
+            Some(runtime) => self.last_ns.saturating_add(runtime.as_nanos() as u64),
+            None => u64::MAX,
+        };
+        self.free.clear();
+        self.free.extend((0..self.slots.len() as u16).rev());
+        self.refill(traffic, self.last_ns)?;
+        self.queue.ring()?;
+        while self.in_flight > 0 && !self.signals.stopped() {
+            if !self.pass(traffic)? {
+                self.rest()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has completed, and submits as much. False if there was nothing.
+    #[inline]
+    fn pass<T: Traffic>(&mut self, traffic: &mut T) -> Result<bool, Failure> {
+        let Some(mut cqe) = self.queue.pop() else {
+            return Ok(false);
+        };
+        let now_ns = self.now_ns();
+        loop {
+            self.complete(cqe, traffic, now_ns)?;
+            match self.queue.pop() {
+                Some(next) => cqe = next,
+                None => break,
+            }
+        }
+        if !self.free.is_empty() {
+            self.refill(traffic, now_ns)?;
+        }
+        self.queue.ring()?;
+        self.idle_passes = 0;
+        self.last_ns = now_ns;
+        self.signals.publish(self.index, self.completed);
+        Ok(true)
+    }
+
+    #[inline]
+    fn complete<T: Traffic>(
+        &mut self,
+        cqe: Cqe,
+        traffic: &mut T,
+        now_ns: u64,
+    ) -> Result<(), Failure> {
+        let cid = cqe.cid().0;
+        let slot = self.slots.get_mut(usize::from(cid));
+        let command = slot.and_then(|slot| slot.command.take());
+        let (Some(command), true) = (command, cqe.sqid() == self.queue.id()) else {
+            return Err(self.not_in_flight(cqe));
+        };
+        self.in_flight -= 1;
+        if cqe.status() != Status::SUCCESS {
+            return Err(self.command_failed(command, cqe.status()));
+        }
+        self.completed += 1;
+        let slot = &self.slots[usize::from(cid)];
+        self.tally
+            .record(command.action, now_ns - slot.submitted_ns);
+        let data = Data {
+            memory: &self.memory,
+            address: slot.data,
+        };
+        traffic.finish(command, data)?;
+        self.submit_next(cid, traffic, now_ns)
+    }
+
+    /// Submits commands in all free slots, as far as there are any.
+    fn refill<T: Traffic>(&mut self, traffic: &mut T, now_ns: u64) -> Result<(), Failure> {
+        while let Some(slot) = self.free.pop() {
+            let free = self.free.len();
+            self.submit_next(slot, traffic, now_ns)?;
+            if self.free.len() > free {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits the next command in a slot; without one the slot is free.
+    #[inline]
+    fn submit_next<T: Traffic>(
+        &mut self,
+        cid: u16,
+        traffic: &mut T,
+        now_ns: u64,
+    ) -> Result<(), Failure> {
+        let next = if now_ns < self.end_ns {
+            traffic.next()
+        } else {
+            None
+        };
+        let Some(command) = next else {
+            self.free.push(cid);
+            return Ok(());
+        };
+        let slot = &mut self.slots[usize::from(cid)];
+        let data = Data {
+            memory: &self.memory,
+            address: slot.data,
+        };
+        traffic.prepare(command, data)?;
+        let prepared = match command.action {
+            Action::Read => &slot.read,
+            Action::Write => &slot.write,
+        };
+        self.queue
+            .push_prepared(prepared, self.extent.lba(command.chunk).0);
+        slot.command = Some(command);
+        slot.submitted_ns = now_ns;
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// After a pass that has found nothing: looks at the time now and then.
+    #[inline]
+    fn rest(&mut self) -> Result<(), Failure> {
+        self.idle_passes += 1;
+        if self.idle_passes < IDLE_PASSES {
+            return Ok(());
+        }
+        self.idle_passes = 0;
+        self.check_stalled()?;
+        thread::yield_now();
+        Ok(())
+    }
+
+    fn check_stalled(&self) -> Result<(), Failure> {
+        let waited = Duration::from_nanos(self.now_ns() - self.last_ns);
+        if waited < self.plan.timeout {
+            return Ok(());
+        }
+        Err(Failure::Stalled {
+            queue: self.queue.id(),
+            in_flight: self.in_flight,
+            waited,
+        })
+    }
+
+    /// Has the controller make everything durable that was written, if it does not by itself.
+    fn flush(&mut self) -> Result<(), Failure> {
+        if !self.flush || self.signals.stopped() {
+            return Ok(());
+        }
+        let flush = Sqe::new(NvmOpcode::FLUSH.0, self.nsid, [0; 2], [0; 6]);
+        self.queue.push(&flush);
+        self.queue.ring()?;
+        self.in_flight = 1;
+        self.last_ns = self.now_ns();
+        while !self.signals.stopped() {
+            let Some(cqe) = self.queue.pop() else {
+                self.rest()?;
+                continue;
+            };
+            self.in_flight = 0;
+            self.queue.ring()?;
+            return match cqe.status() {
+                Status::SUCCESS => Ok(()),
+                status => Err(Failure::Flush(status)),
+            };
+        }
+        Ok(())
+    }
+
+    /// Data for writes that nobody verifies: such that it cannot be compressed or joined.
+    fn fill_memory(&self) -> Result<(), Failure> {
+        if self.plan.verify || !self.plan.shape.writes() {
+            return Ok(());
+        }
+        let mut rng = Rng::new(self.plan.seed ^ self.index as u64);
+        let mut bytes = vec![0; self.extent.chunk_bytes()];
+        for slot in &self.slots {
+            for word in bytes.chunks_exact_mut(8) {
+                word.copy_from_slice(&rng.next().to_le_bytes());
+            }
+            self.memory.write(slot.data, &bytes)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn now_ns(&self) -> u64 {
+        self.clock.elapsed().as_nanos() as u64
+    }
+
+    /// From the start of the job to the last completion.
+    fn busy_time(&self) -> Duration {
+        Duration::from_nanos(self.last_ns)
+    }
+
+    #[cold]
+    fn not_in_flight(&self, cqe: Cqe) -> Failure {
+        Failure::NotInFlight {
+            queue: cqe.sqid(),
+            command: cqe.cid(),
+        }
+    }
+
+    #[cold]
+    fn command_failed(&self, command: Command, status: Status) -> Failure {
+        Failure::Command {
+            action: command.action,
+            lba: self.extent.lba(command.chunk),
+            nsid: self.nsid,
+            status,
+        }
+    }
+}
+
+impl JobOutcome {
+    /// That of a job which could not begin.
+    pub(super) fn failed(failure: Failure) -> JobOutcome {
+        JobOutcome {
+            tally: Tally::new(),
+            elapsed: Duration::ZERO,
+            blocks_verified: 0,
+            failure: Some(failure),
+        }
+    }
+}
+
+/// A read or write of so many blocks, whose address is still to come.
+fn command(opcode: NvmOpcode, nsid: Nsid, prps: [u64; 2], blocks: u32) -> Sqe {
+    let nlb_z = blocks - 1;
+    Sqe::new(opcode.0, nsid, prps, [0, 0, nlb_z, 0, 0, 0])
+}
+
+/// A generation later than any of an earlier run, unless it wrote to one block more than once in a
+/// microsecond on average.
+fn generation_of_now() -> Generation {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Generation(since.map_or(0, |since| since.as_micros() as u64))
+}

@@ -1,0 +1,504 @@
+//! Workloads against a controller that is right, and against one that is wrong in one way.
+
+use std::os::unix::net::UnixListener;
+
+use nvme::spec::{NvmOpcode, Status};
+
+use super::block::{Kind, Mismatch};
+use super::extent::Lba;
+use super::*;
+use crate::emulated::{BLOCK, Effect, Model, Seen, Target};
+
+fn plan(target: &Target, order: Order, mix: Mix) -> Plan {
+    Plan {
+        target: target.socket(),
+        shape: Shape { order, mix },
+        depth: 8,
+        verify: true,
+        seed: 5,
+        timeout: Duration::from_secs(20),
+        ..example().0
+    }
+}
+
+/// A plan, and the outcome of a run of it in which nothing happened: for tests of reports.
+pub(crate) fn example() -> (Plan, Outcome) {
+    let plan = Plan {
+        target: "disk.sock".into(),
+        shape: Shape {
+            order: Order::Random,
+            mix: Mix::Reads,
+        },
+        command_bytes: 4096,
+        depth: 4,
+        queues: 1,
+        runtime: None,
+        bytes: None,
+        nsid: None,
+        cores: None,
+        verify: false,
+        seed: 1,
+        timeout: Duration::from_secs(1),
+    };
+    let block = BlockSize::from_shift(9).expect("a size");
+    let setting = Setting {
+        nsid: Nsid(1),
+        block,
+        extent: extent(&plan, block, 8192).expect("an extent"),
+        doorbells_mapped: true,
+        volatile_cache: false,
+    };
+    (plan, gather(Vec::new(), setting))
+}
+
+fn outcome(plan: &Plan) -> Outcome {
+    run(plan, &mut Progress::on_terminal()).expect("a run that begins")
+}
+
+fn succeeds(plan: &Plan) -> Outcome {
+    let outcome = outcome(plan);
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    outcome
+}
+
+/// The mismatch that a run is expected to end with.
+fn mismatch(plan: &Plan) -> Mismatch {
+    let failures = outcome(plan).failures;
+    match failures.first() {
+        Some(Failure::Mismatch(mismatch)) => *mismatch,
+        _ => panic!("no mismatch: {failures:?}"),
+    }
+}
+
+fn is_write_of(seen: Seen, lba: u64) -> bool {
+    seen.opcode == NvmOpcode::WRITE && seen.lba == lba
+}
+
+#[test]
+fn what_is_written_is_read_back_by_the_same_and_by_a_later_run() {
+    let target = Target::new(Model::PLAIN);
+    let write = plan(&target, Order::Sequential, Mix::Writes);
+    let written = succeeds(&write);
+    assert_eq!(written.blocks_verified, 8192);
+    assert_eq!(written.tally.write.commands(), 1024);
+    assert_eq!(written.tally.read.commands(), 0);
+    for (order, queues, command_bytes) in [
+        (Order::Sequential, 1, 4096),
+        (Order::Sequential, 3, 512),
+        (Order::Random, 2, 65536),
+    ] {
+        let read = Plan {
+            queues,
+            command_bytes,
+            ..plan(&target, order, Mix::Reads)
+        };
+        let checked = succeeds(&read);
+        assert_eq!(checked.blocks_verified, 8192);
+        assert_eq!(checked.tally.read.commands(), 8192 * BLOCK / command_bytes);
+    }
+}
+
+#[test]
+fn every_size_and_depth_moves_the_right_data() {
+    let largest = 4096 << Model::PLAIN.mdts;
+    for (command_bytes, depth, queues) in [
+        (512, 63, 1),
+        (4096, 1, 2),
+        (8192, 7, 1),
+        (12288, 63, 3),
+        (largest, 5, 8),
+    ] {
+        for model in [
+            Model::PLAIN,
+            Model {
+                reversed: true,
+                dstrd: 2,
+                volatile_cache: false,
+                ..Model::PLAIN
+            },
+        ] {
+            let target = Target::new(model);
+            let plan = Plan {
+                command_bytes,
+                depth,
+                queues,
+                ..plan(&target, Order::Random, Mix::Both { read_percent: 40 })
+            };
+            let mixed = succeeds(&plan);
+            assert!(mixed.blocks_verified > 0 && mixed.tally.read.commands() > 0);
+        }
+    }
+}
+
+#[test]
+fn doorbells_that_cannot_be_mapped_go_by_message() {
+    let target = Target::new(Model {
+        doorbells_mapped: false,
+        ..Model::PLAIN
+    });
+    let plan = Plan {
+        queues: 2,
+        ..plan(&target, Order::Random, Mix::Both { read_percent: 50 })
+    };
+    let outcome = succeeds(&plan);
+    assert!(!outcome.setting.doorbells_mapped);
+}
+
+#[test]
+fn a_run_without_verification_counts_every_command() {
+    let target = Target::new(Model::PLAIN);
+    let plan = Plan {
+        verify: false,
+        queues: 2,
+        ..plan(&target, Order::Random, Mix::Reads)
+    };
+    let outcome = succeeds(&plan);
+    assert_eq!(outcome.tally.read.commands(), 1024);
+    assert_eq!(outcome.blocks_verified, 0);
+    assert!(outcome.elapsed > Duration::ZERO);
+}
+
+#[test]
+fn a_run_with_a_time_goes_on_past_the_end_and_ends() {
+    let target = Target::new(Model::PLAIN);
+    let plan = Plan {
+        runtime: Some(Duration::from_millis(300)),
+        bytes: Some(64 << 10),
+        ..plan(&target, Order::Sequential, Mix::Writes)
+    };
+    let outcome = succeeds(&plan);
+    assert!(outcome.elapsed >= Duration::from_millis(300));
+    assert!(outcome.tally.write.commands() > 16);
+    assert_eq!(outcome.blocks_verified, 128);
+}
+
+#[test]
+fn fewer_chunks_than_the_depth_never_overlap() {
+    let target = Target::new(Model::PLAIN);
+    let plan = Plan {
+        bytes: Some(3 * 4096),
+        depth: 32,
+        runtime: Some(Duration::from_millis(200)),
+        ..plan(&target, Order::Random, Mix::Both { read_percent: 50 })
+    };
+    succeeds(&plan);
+}
+
+#[test]
+fn a_lost_first_write_is_unwritten() {
+    let lose = |seen| match is_write_of(seen, 800) {
+        true => Effect::Lose,
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, lose);
+    let found = mismatch(&plan(&target, Order::Sequential, Mix::Writes));
+    assert_eq!((found.lba, found.kind), (Lba(800), Kind::Unwritten));
+}
+
+#[test]
+fn a_lost_later_write_is_stale() {
+    let mut writes = 0;
+    let lose = move |seen| {
+        writes += u32::from(is_write_of(seen, 16));
+        match is_write_of(seen, 16) && writes > 1 {
+            true => Effect::Lose,
+            false => Effect::Right,
+        }
+    };
+    let target = Target::with_fault(Model::PLAIN, lose);
+    let plan = Plan {
+        bytes: Some(16 * 4096),
+        runtime: Some(Duration::from_millis(200)),
+        ..plan(&target, Order::Random, Mix::Writes)
+    };
+    let found = mismatch(&plan);
+    assert_eq!(found.lba, Lba(16));
+    assert!(matches!(found.kind, Kind::Stale { .. }), "{found}");
+}
+
+#[test]
+fn a_write_lost_in_a_later_run_is_stale_too() {
+    let lose = |seen: Seen| match is_write_of(seen, 16) && seen.before > 2000 {
+        true => Effect::Lose,
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, lose);
+    let write = plan(&target, Order::Sequential, Mix::Writes);
+    succeeds(&write);
+    let found = mismatch(&write);
+    assert_eq!(found.lba, Lba(16));
+    assert!(matches!(found.kind, Kind::Stale { .. }), "{found}");
+}
+
+#[test]
+fn a_misplaced_write_shows_where_it_went_or_where_it_is_missing() {
+    let misplace = |seen| match is_write_of(seen, 4000) {
+        true => Effect::At(80),
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, misplace);
+    let found = mismatch(&plan(&target, Order::Sequential, Mix::Writes));
+    let misplaced = Kind::Misplaced { found: Lba(4000) };
+    assert_eq!((found.lba, found.kind), (Lba(80), misplaced));
+}
+
+#[test]
+fn a_read_from_the_wrong_place_is_misplaced() {
+    let misread = |seen: Seen| match seen.opcode == NvmOpcode::READ && seen.lba == 80 {
+        true => Effect::At(8),
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, misread);
+    let found = mismatch(&plan(&target, Order::Sequential, Mix::Writes));
+    let misplaced = Kind::Misplaced { found: Lba(8) };
+    assert_eq!((found.lba, found.kind), (Lba(80), misplaced));
+}
+
+#[test]
+fn a_torn_write_shows_the_byte_where_it_stops() {
+    let cut = |seen: Seen| match is_write_of(seen, 80) && seen.before > 1024 {
+        true => Effect::Cut(512 * 3 + 128),
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, cut);
+    let write = plan(&target, Order::Sequential, Mix::Writes);
+    succeeds(&write);
+    let found = mismatch(&write);
+    assert_eq!(found.lba, Lba(83));
+    assert!(matches!(found.kind, Kind::Torn { at: 128, .. }), "{found}");
+}
+
+#[test]
+fn a_flipped_bit_shows_its_byte() {
+    let flip = |seen: Seen| match seen.opcode == NvmOpcode::READ && seen.lba == 80 {
+        true => Effect::Flip(512 * 7 + 13),
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, flip);
+    let found = mismatch(&plan(&target, Order::Sequential, Mix::Writes));
+    assert_eq!(found.lba, Lba(87));
+    assert!(
+        matches!(found.kind, Kind::Corrupt { at: 13, .. }),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_read_that_moves_nothing_does_not_pass_for_what_was_there() {
+    let lose = |seen: Seen| match seen.opcode == NvmOpcode::READ && seen.lba == 80 {
+        true => Effect::Lose,
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, lose);
+    let plan = Plan {
+        depth: 1,
+        ..plan(&target, Order::Sequential, Mix::Writes)
+    };
+    let found = mismatch(&plan);
+    assert_eq!(found.lba, Lba(80));
+    assert!(matches!(found.kind, Kind::Corrupt { at: 0, .. }), "{found}");
+}
+
+#[test]
+fn a_write_that_lands_on_an_unwritten_block_is_seen_by_a_mixed_run() {
+    // Everything goes to one place: reads find there what was written for another.
+    let misplace = |seen: Seen| match seen.opcode == NvmOpcode::WRITE {
+        true => Effect::At(8),
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, misplace);
+    let plan = Plan {
+        bytes: Some(4 * 4096),
+        depth: 1,
+        runtime: Some(Duration::from_secs(10)),
+        ..plan(&target, Order::Random, Mix::Both { read_percent: 50 })
+    };
+    mismatch(&plan);
+}
+
+#[test]
+fn a_disk_that_was_never_written_does_not_verify() {
+    let target = Target::new(Model::PLAIN);
+    let found = mismatch(&plan(&target, Order::Sequential, Mix::Reads));
+    assert_eq!((found.lba, found.kind), (Lba(0), Kind::Unwritten));
+}
+
+#[test]
+fn a_disk_of_another_seed_does_not_verify() {
+    let target = Target::new(Model::PLAIN);
+    succeeds(&plan(&target, Order::Sequential, Mix::Writes));
+    let read = Plan {
+        seed: 6,
+        ..plan(&target, Order::Sequential, Mix::Reads)
+    };
+    assert_eq!(mismatch(&read).kind, Kind::OtherSeed { found: 5 });
+}
+
+#[test]
+fn a_failed_command_is_told_with_its_address_and_status() {
+    for opcode in [NvmOpcode::READ, NvmOpcode::WRITE] {
+        let fail = move |seen: Seen| match seen.opcode == opcode && seen.lba == 80 {
+            true => Effect::Fail(Status::WRITE_FAULT),
+            false => Effect::Right,
+        };
+        let target = Target::with_fault(Model::PLAIN, fail);
+        let failures = outcome(&plan(&target, Order::Sequential, Mix::Writes)).failures;
+        let told = failures.first().expect("a failure").to_string();
+        assert!(
+            told.contains("LBA 80") && told.contains("WRITE_FAULT"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_failed_flush_is_a_failure() {
+    let fail = |seen: Seen| match seen.opcode == NvmOpcode::FLUSH {
+        true => Effect::Fail(Status::WRITE_FAULT),
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, fail);
+    let failures = outcome(&plan(&target, Order::Sequential, Mix::Writes)).failures;
+    assert!(
+        matches!(failures[..], [Failure::Flush(Status::WRITE_FAULT)]),
+        "{failures:?}"
+    );
+}
+
+#[test]
+fn a_completion_of_a_command_that_is_not_in_flight_is_a_failure() {
+    for cid in [8, u16::MAX] {
+        let answer = move |seen: Seen| match seen.before == 100 {
+            true => Effect::As(cid),
+            false => Effect::Right,
+        };
+        let target = Target::with_fault(Model::PLAIN, answer);
+        let failures = outcome(&plan(&target, Order::Random, Mix::Reads)).failures;
+        let unverified = matches!(failures[..], [Failure::Mismatch(_)]);
+        assert!(
+            unverified,
+            "an unwritten disk is found out first: {failures:?}"
+        );
+        let unchecked = Plan {
+            verify: false,
+            ..plan(&target, Order::Random, Mix::Reads)
+        };
+        let failures = outcome(&unchecked).failures;
+        assert!(
+            matches!(failures[..], [Failure::NotInFlight { .. }]),
+            "{failures:?}"
+        );
+    }
+}
+
+#[test]
+fn a_target_that_stops_answering_is_given_up_after_the_timeout() {
+    let forget = |seen: Seen| match seen.before >= 500 {
+        true => Effect::Forget,
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, forget);
+    let plan = Plan {
+        verify: false,
+        queues: 2,
+        timeout: Duration::from_millis(500),
+        ..plan(&target, Order::Random, Mix::Reads)
+    };
+    let failures = outcome(&plan).failures;
+    let stalled = matches!(failures[0], Failure::Stalled { in_flight: 8, .. });
+    assert!(stalled, "{failures:?}");
+}
+
+#[test]
+fn a_target_that_goes_away_ends_the_run() {
+    let hang = |seen: Seen| match seen.before == 500 {
+        true => Effect::Hang,
+        false => Effect::Right,
+    };
+    for doorbells_mapped in [true, false] {
+        let model = Model {
+            doorbells_mapped,
+            ..Model::PLAIN
+        };
+        let target = Target::with_fault(model, hang);
+        let plan = Plan {
+            verify: false,
+            queues: 2,
+            ..plan(&target, Order::Random, Mix::Reads)
+        };
+        let failures = outcome(&plan).failures;
+        assert!(matches!(failures[0], Failure::TargetGone), "{failures:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_anything_is_written() {
+    let target = Target::new(Model::PLAIN);
+    let good = plan(&target, Order::Sequential, Mix::Writes);
+    let namespace_bytes = 8192 * BLOCK;
+    let with = |change: &dyn Fn(&mut Plan)| {
+        let mut plan = good.clone();
+        change(&mut plan);
+        run(&plan, &mut Progress::on_terminal())
+            .expect_err("a refusal")
+            .to_string()
+    };
+    for (told, named) in [
+        (with(&|plan| plan.command_bytes = 1000), "--bs 1000"),
+        (with(&|plan| plan.command_bytes = 0), "--bs 0"),
+        (with(&|plan| plan.command_bytes = 256 << 10), "131072"),
+        (with(&|plan| plan.depth = 64), "63"),
+        (with(&|plan| plan.queues = 9), "grants 8"),
+        (
+            with(&|plan| plan.bytes = Some(namespace_bytes + 1)),
+            "--size",
+        ),
+        (with(&|plan| plan.bytes = Some(4095)), "too few"),
+        (
+            with(&|plan| plan.nsid = Some(Nsid(2))),
+            "no namespace 2: it has 1",
+        ),
+        (
+            with(&|plan| plan.cores = "[1023]".parse().ok()),
+            "core 1023",
+        ),
+        (
+            with(&|plan| plan.target = "/nowhere.sock".into()),
+            "/nowhere.sock",
+        ),
+    ] {
+        assert!(told.contains(named), "{named}: {told}");
+    }
+    let disk = target.disk.lock().expect("the disk");
+    assert!(disk.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_namespace_too_large_for_the_ledger_is_refused_with_the_limit() {
+    let target = Target::new(Model::PLAIN);
+    let plan = plan(&target, Order::Random, Mix::Writes);
+    let block = BlockSize::from_shift(9).expect("a size");
+    let refused = extent(&plan, block, u64::MAX >> 9).expect_err("a refusal");
+    assert!(matches!(refused, Error::TooLargeToVerify { limit, .. } if limit == 1 << 40));
+    let unverified = Plan {
+        verify: false,
+        ..plan
+    };
+    assert!(extent(&unverified, block, u64::MAX >> 9).is_ok());
+}
+
+#[test]
+fn a_connection_that_is_refused_names_no_other_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("gone.sock");
+    drop(UnixListener::bind(&socket).expect("a socket"));
+    let target = Target::new(Model::PLAIN);
+    let plan = Plan {
+        target: socket,
+        ..plan(&target, Order::Sequential, Mix::Reads)
+    };
+    let told = run(&plan, &mut Progress::on_terminal())
+        .expect_err("nobody")
+        .to_string();
+    assert!(told.contains("refused"), "{told}");
+}
