@@ -1,0 +1,213 @@
+//! `bellwire-bench` and the real daemon, as processes over a real socket.
+
+mod daemon;
+
+use std::fs::{self, DirEntry, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use self::daemon::{Daemon, bench, ends_with};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn malloc(folder: &Path) -> Daemon {
+    Daemon::serve(folder, &["malloc:m0,size=4m".to_owned()])
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("one JSON object")
+}
+
+#[test]
+fn identify_shows_the_controller_and_each_namespace() {
+    let folder = folder();
+    let bdevs = ["malloc:m0,size=4m", "null:n0,size=1g,block=4096"].map(str::to_owned);
+    let daemon = Daemon::serve(folder.path(), &bdevs);
+    let (text, _) = ends_with(&mut daemon.identify(""), 0);
+    assert!(text.contains("bellwire"), "{text}");
+    assert!(text.contains("8192 blocks of 512"), "{text}");
+    assert!(text.contains("262144 blocks of 4096"), "{text}");
+    let (text, _) = ends_with(&mut daemon.identify("--json"), 0);
+    let identity = json(&text);
+    let namespaces = identity["namespaces"].as_array().expect("a list");
+    let sizes: Vec<_> = namespaces
+        .iter()
+        .map(|namespace| (&namespace["nsid"], &namespace["block_size"]))
+        .collect();
+    assert_eq!(sizes, [(&1.into(), &512.into()), (&2.into(), &4096.into())]);
+    assert!(
+        namespaces
+            .iter()
+            .all(|namespace| namespace["uuid"].is_string())
+    );
+    daemon.stop();
+}
+
+#[test]
+fn what_one_process_writes_another_one_verifies() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let (text, _) = ends_with(
+        &mut daemon.run("--rw write --verify --bs 64k --iodepth 4"),
+        0,
+    );
+    assert!(text.contains("verify: 8192 blocks"), "{text}");
+    for options in [
+        "--rw read --verify",
+        "--rw read --verify --bs 1m --iodepth 3",
+        "--rw randread --verify --bs 512 --iodepth 64 --numjobs 2 --size 64k",
+    ] {
+        ends_with(&mut daemon.run(options), 0);
+    }
+    let (_, told) = ends_with(&mut daemon.run("--rw read --verify --seed 1"), 1);
+    assert!(
+        told.contains("LBA 0") && told.contains("another seed"),
+        "{told}"
+    );
+    daemon.stop();
+}
+
+#[test]
+fn a_mixed_run_of_two_queues_verifies_and_reports_both_directions() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let options = "--rw randrw --rwmixread 30 --verify --numjobs 2 --iodepth 16 --json";
+    let (text, _) = ends_with(&mut daemon.run(options), 0);
+    let report = json(&text);
+    let job = &report["jobs"][0];
+    let count = |direction: &str| job[direction]["total_ios"].as_u64().expect("a count");
+    assert_eq!(count("read") + count("write"), 1024);
+    assert!(count("read") > 100 && count("write") > 500, "{job}");
+    assert!(job["write"]["clat_ns"]["percentile"]["99.000000"].is_u64());
+    assert_eq!(job["job options"]["numjobs"], "2");
+    assert_eq!(job["error"], 0);
+    daemon.stop();
+}
+
+#[test]
+fn a_flipped_byte_in_the_image_is_found_and_named() {
+    let folder = folder();
+    let image = folder.path().join("disk.img");
+    let bdev = [format!("file:f0,path={},size=4m", image.display())];
+    let daemon = Daemon::serve(folder.path(), &bdev);
+    ends_with(&mut daemon.run("--rw write --verify --iodepth 8"), 0);
+    daemon.stop();
+    flip(&image, 512 * 1234 + 77);
+    let daemon = Daemon::serve(folder.path(), &bdev);
+    let (text, told) = ends_with(&mut daemon.run("--rw read --verify --json"), 1);
+    assert!(
+        told.contains("LBA 1234") && told.contains("byte 77"),
+        "{told}"
+    );
+    let report = json(&text);
+    assert_eq!(report["jobs"][0]["error"], nix::errno::Errno::EILSEQ as i32);
+    daemon.stop();
+    flip(&image, 512 * 1234 + 77);
+    let daemon = Daemon::serve(folder.path(), &bdev);
+    ends_with(&mut daemon.run("--rw read --verify --bs 128k"), 0);
+    daemon.stop();
+}
+
+fn flip(image: &Path, at: u64) {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(image)
+        .expect("an image");
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at)).expect("a place");
+    file.read_exact(&mut byte).expect("a byte");
+    byte[0] ^= 0x10;
+    file.seek(SeekFrom::Start(at)).expect("a place");
+    file.write_all(&byte).expect("a byte");
+}
+
+#[test]
+fn a_run_for_a_time_without_verification_ends_in_time() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let options = "--rw randread --iodepth 32 --runtime 0.5 --json";
+    let (text, told) = ends_with(&mut daemon.run(options), 0);
+    let report = json(&text);
+    let read = &report["jobs"][0]["read"];
+    assert!(read["total_ios"].as_u64() > Some(0), "{report}");
+    assert!(read["runtime"].as_u64() >= Some(500), "{report}");
+    assert!(told.is_empty(), "no progress without a terminal: {told}");
+    daemon.stop();
+}
+
+/// Starts a run, and waits until its job has begun: a thread that is called so.
+fn under_way(run: &mut Command) -> Child {
+    let run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let run = run.expect("a process");
+    let tasks = format!("/proc/{}/task", run.id());
+    let begun = || {
+        let mut tasks = fs::read_dir(&tasks).expect("its threads").flatten();
+        let name = |task: DirEntry| fs::read_to_string(task.path().join("comm"));
+        tasks.any(|task| name(task).is_ok_and(|name| name.starts_with("job")))
+    };
+    while !begun() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    run
+}
+
+#[test]
+fn a_daemon_that_is_killed_ends_the_run_at_once() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let run = under_way(&mut daemon.run("--rw randread --iodepth 4 --runtime 600 --timeout 300"));
+    daemon.signal(Signal::SIGKILL);
+    let killed = Instant::now();
+    let ended = run.wait_with_output().expect("an end");
+    let told = String::from_utf8(ended.stderr).expect("text");
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("closed the connection"), "{told}");
+    // Neither the runtime nor the timeout was waited for.
+    assert!(killed.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn a_daemon_that_stops_answering_is_given_up() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let run = under_way(&mut daemon.run("--rw randread --iodepth 4 --runtime 600 --timeout 5"));
+    daemon.signal(Signal::SIGSTOP);
+    let ended = run.wait_with_output().expect("an end");
+    let told = String::from_utf8(ended.stderr).expect("text");
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("completes nothing"), "{told}");
+}
+
+#[test]
+fn what_cannot_begin_ends_with_2_and_a_sentence() {
+    let folder = folder();
+    let nobody = folder.path().join("nobody.sock");
+    let mut identify = bench("identify");
+    let (_, told) = ends_with(identify.arg(&nobody), 2);
+    assert!(
+        told.contains("nobody.sock") && told.lines().count() == 1,
+        "{told}"
+    );
+    let (_, told) = ends_with(&mut bench("run --rw read"), 2);
+    assert!(told.contains("--target"), "{told}");
+    let daemon = malloc(folder.path());
+    for (options, named) in [
+        ("--rw read --nsid 3", "no namespace 3"),
+        ("--rw read --size 5m", "--size"),
+        ("--rw read --bs 2m", "--bs"),
+        ("--rw read --iodepth 5000", "--iodepth"),
+    ] {
+        let (text, told) = ends_with(&mut daemon.run(options), 2);
+        assert!(told.contains(named) && text.is_empty(), "{options}: {told}");
+    }
+    daemon.stop();
+}
