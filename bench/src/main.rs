@@ -6,8 +6,8 @@
 //! between it and the target. What it measures is therefore the target.
 //!
 //! ```text
-//! cli ──► workload: what to do ──► job, one per queue and thread: the hot loop ──► driver ──► target
-//!            │                       └─ traffic: which command comes next, what its data must be
+//! cli ──► workload: what to do ──► job, one a queue and thread: hot loop ──► driver ──► target
+//!            │                       └─ traffic: which command is next, what its data must be
 //!            └──► report: text, or JSON with fio's names
 //! ```
 //!

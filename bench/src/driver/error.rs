@@ -34,7 +34,10 @@ pub(crate) enum DriverError {
         command: &'static str,
         waited: Duration,
     },
-    #[error("the controller did not become {state} within {} ms (CSTS {status:#x})", .waited.as_millis())]
+    #[error(
+        "the controller did not become {state} within {} ms (CSTS {status:#x})",
+        .waited.as_millis()
+    )]
     NotReady {
         state: &'static str,
         status: u32,
