@@ -28,7 +28,7 @@
 //!   it was submitted, on any channel of the device.
 //! * A logical block is atomic between all channels of a device: see [`claims`].
 //! * A channel that is dropped with requests which the kernel still holds waits for them or leaks
-//!   their memory, and never frees it.
+//!   their memory, and never frees it. Until they have ended, their writes may still land.
 //!
 //! [`conformance`] is this contract as a test suite, which each backend must pass.
 //!

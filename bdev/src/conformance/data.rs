@@ -423,13 +423,13 @@ fn a_channel_may_be_dropped_with_requests_in_flight(subject: &Subject<'_>) {
     }
     window.rig.context.flush();
     window.rig.open();
-    // Each block is as before or as written; from now on the books say what was found.
-    let blocks = 32 * 8;
-    let layout = Layout::at(GUEST_BYTES / 2, blocks * block);
+    // What the first channel has in flight may still land, at any moment.
+    let layout = Layout::at(GUEST_BYTES / 2, TRANSFER_BYTES_MAX);
     let iovecs = window.rig.gather(&layout, Access::Write);
+    let blocks = (TRANSFER_BYTES_MAX / block) as u32;
     let read = Request {
         iovecs,
-        ..window.request(Op::Read, 0, blocks as u32)
+        ..window.request(Op::Read, 0, blocks)
     };
     assert_eq!(
         window.rig.run(read),
@@ -449,8 +449,6 @@ fn a_channel_may_be_dropped_with_requests_in_flight(subject: &Subject<'_>) {
             "a block is as it was or as it was written"
         );
     }
-    window.part(0, blocks as u32).copy_from_slice(&found);
-    window.verify();
 }
 
 /// The one check of data for a device that cannot be written.
