@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
@@ -17,6 +19,11 @@ use super::FileConfig;
 
 /// What the kernel is assumed to want of O_DIRECT where nothing tells.
 const DIRECT_BYTES_UNKNOWN: u32 = 4096;
+
+/// How long a lock is waited for: that of a process that was killed lasts until the kernel has
+/// ended its I/O.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A file that is locked and fits the configuration.
 pub(super) struct Opened {
@@ -166,10 +173,16 @@ fn lock(config: &FileConfig, file: &fs::File) -> Result<(), Error> {
         l_len: 0,
         l_pid: 0,
     };
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
-        Ok(_) => Ok(()),
-        Err(Errno::EAGAIN | Errno::EACCES) => Err(in_use(config)),
-        Err(errno) => Err(refused(config, "lock", errno.into())),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < deadline => {
+                thread::sleep(LOCK_INTERVAL);
+            }
+            Err(Errno::EAGAIN | Errno::EACCES) => return Err(in_use(config)),
+            Err(errno) => return Err(refused(config, "lock", errno.into())),
+        }
     }
 }
 
@@ -324,8 +337,6 @@ fn refused(config: &FileConfig, action: &'static str, source: io::Error) -> Erro
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
-    use std::thread;
-    use std::time::{Duration, Instant};
 
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
@@ -473,6 +484,19 @@ mod tests {
         assert_refused(&writer, "in use");
         drop(readers);
         open(writer);
+    }
+
+    #[test]
+    fn a_lock_that_ends_soon_is_waited_for() {
+        let folder = on_disk();
+        let writer = config(&folder.path().join("disk"), 512);
+        let disk = open(writer.clone());
+        let end = thread::spawn(move || {
+            thread::sleep(10 * LOCK_INTERVAL);
+            drop(disk);
+        });
+        File::open(writer).unwrap();
+        end.join().unwrap();
     }
 
     #[test]
