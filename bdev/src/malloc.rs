@@ -26,6 +26,9 @@ use crate::{
 /// How many requests of one channel can be under way.
 const DEPTH: usize = 1024;
 
+/// How many requests before its turn the memory of a request is called for.
+const AHEAD: usize = 4;
+
 /// How much one channel zeroes in one pass: about 10 microseconds.
 pub const ZERO_BYTES_PER_PASS: u64 = 128 << 10;
 
@@ -175,7 +178,6 @@ impl Channel for MallocChannel {
         match io.verdict(&self.disk.geometry, FEATURES) {
             Some(status) => self.ended.push(io.tag, status),
             None => {
-                self.disk.arena.prefetch(self.disk.offset(io.lba));
                 self.fresh.push_back(Task { io, zeroed: 0 });
             }
         }
@@ -189,15 +191,19 @@ impl Channel for MallocChannel {
             self.advance_waiting(completed, &mut budget);
         }
         while completed.len() < completed.capacity() {
-            let Some(mut task) = self.fresh.pop_front() else {
+            if let Some(ahead) = self.fresh.get(AHEAD) {
+                self.disk.arena.prefetch(self.disk.offset(ahead.io.lba));
+            }
+            let Some(task) = self.fresh.front_mut() else {
                 break;
             };
             match task.advance(&self.disk, &mut self.claimant, &mut budget) {
-                Some(status) => completed.push(Completion {
-                    tag: task.io.tag,
-                    status,
-                }),
-                None => self.waiting.push_back(task),
+                Some(status) => {
+                    let tag = task.io.tag;
+                    completed.push(Completion { tag, status });
+                    self.fresh.pop_front();
+                }
+                None => self.waiting.extend(self.fresh.pop_front()),
             }
         }
     }
