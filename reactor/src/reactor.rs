@@ -1,8 +1,8 @@
 //! A reactor: one thread, one core, one loop that never sleeps.
 //!
-//! Every pass polls the I/O queues of all poll groups, the inbox and the admin queues, and enters
-//! the kernel at most once for all channels. The clock is read every few passes and sockets are
-//! looked at on a timer, so that a pass over idle queues touches nothing but their doorbells.
+//! Every pass polls the I/O queues of all poll groups and enters the kernel at most once for all
+//! channels. Every few passes the clock is read, and the inbox and the admin queues are looked at;
+//! sockets have a timer. So a pass over idle queues touches nothing but their doorbells.
 
 use std::time::Instant;
 
@@ -14,8 +14,8 @@ use crate::cpu;
 use crate::endpoint::{Endpoint, EndpointSeed};
 use crate::message::{ControllerId, Post, ReactorId, ToControl, ToReactor};
 
-/// Passes between two looks at the clock.
-const CLOCK_PASSES: u64 = 8;
+/// Passes between two looks at everything but I/O queues.
+const CONTROL_PASSES: u64 = 8;
 /// Messages taken from the inbox in one pass.
 const MESSAGES_MAX: usize = 64;
 
@@ -104,21 +104,27 @@ impl Reactor {
         })
     }
 
+    #[inline]
     fn pass(&mut self) {
-        if self.pass % CLOCK_PASSES == 0 {
-            self.now_ns = self.origin.elapsed().as_nanos() as u64;
-        }
-        self.pass += 1;
         for index in 0..self.groups.len() {
             self.groups[index].group.poll(self.now_ns);
             self.carry_replies(index);
         }
+        self.context.flush();
+        self.pass += 1;
+        if self.pass % CONTROL_PASSES == 0 {
+            self.control();
+        }
+    }
+
+    /// What can wait for some passes.
+    fn control(&mut self) {
+        self.now_ns = self.origin.elapsed().as_nanos() as u64;
         self.receive();
         for index in 0..self.endpoints.len() {
             self.endpoints[index].poll(self.now_ns);
             self.carry_messages(index);
         }
-        self.context.flush();
     }
 
     /// Carries what a poll group says to its controller, in order.
