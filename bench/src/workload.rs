@@ -107,13 +107,14 @@ pub(crate) fn run(plan: &Plan, progress: &mut Progress) -> Result<Outcome, Error
     });
     progress.clear();
     let mut outcome = gather(threads, setting);
-    if alive {
-        // Whatever the jobs have met, the target's own state is put in order if it can be.
-        if let (Err(error), true) = (controller.shut_down(), outcome.failures.is_empty()) {
-            outcome.failures.push(Failure::Driver(error));
-        }
-    } else {
+    if !alive {
         outcome.failures.insert(0, Failure::TargetGone);
+    }
+    // After a failure the end of the connection has to do: a target that has stalled would be
+    // waited for once more.
+    if outcome.failures.is_empty() {
+        let shut_down = controller.shut_down().map_err(Failure::Driver);
+        outcome.failures.extend(shut_down.err());
     }
     Ok(outcome)
 }

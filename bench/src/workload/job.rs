@@ -200,10 +200,8 @@ impl Job {
         self.queue
             .prepare(&command(NvmOpcode::READ, self.nsid, [0; 2], blocks));
         self.last_ns = self.now_ns();
-        self.end_ns = match runtime {
-            Some(runtime) => self.last_ns.saturating_add(runtime.as_nanos() as u64),
-            None => u64::MAX,
-        };
+        let runtime_ns = runtime.and_then(|runtime| u64::try_from(runtime.as_nanos()).ok());
+        self.end_ns = self.last_ns.saturating_add(runtime_ns.unwrap_or(u64::MAX));
         self.free.clear();
         self.free.extend((0..self.slots.len() as u16).rev());
         self.refill(traffic, self.last_ns)?;
@@ -219,16 +217,17 @@ impl Job {
     /// Takes what has completed, and submits as much. False if there was nothing.
     #[inline]
     fn pass<T: Traffic>(&mut self, traffic: &mut T) -> Result<bool, Failure> {
-        let Some(mut cqe) = self.queue.pop() else {
+        let Some(first) = self.queue.pop() else {
             return Ok(false);
         };
         let now_ns = self.now_ns();
-        loop {
+        self.complete(first, traffic, now_ns)?;
+        // No more than can be in flight: a target that never stops completing is seen through.
+        for _ in 1..self.slots.len() {
+            let Some(cqe) = self.queue.pop() else {
+                break;
+            };
             self.complete(cqe, traffic, now_ns)?;
-            match self.queue.pop() {
-                Some(next) => cqe = next,
-                None => break,
-            }
         }
         if !self.free.is_empty() {
             self.refill(traffic, now_ns)?;

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixListener;
 
-use nvme::spec::{NvmOpcode, Status};
+use nvme::spec::{CommandId, NvmOpcode, Status};
 
 use super::block::{Kind, Mismatch};
 use super::extent::Lba;
@@ -392,6 +392,48 @@ fn a_completion_of_a_command_that_is_not_in_flight_is_a_failure() {
 }
 
 #[test]
+fn a_second_completion_of_a_command_is_a_failure() {
+    let twice = |seen: Seen| match seen.before == 1 {
+        true => Effect::As(0),
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, twice);
+    // All commands are submitted at once, and none follows: command 0 is not in flight again.
+    let plan = Plan {
+        verify: false,
+        bytes: Some(8 * 4096),
+        ..plan(&target, Order::Sequential, Mix::Reads)
+    };
+    let failures = outcome(&plan).failures;
+    let found = matches!(
+        failures[..],
+        [Failure::NotInFlight {
+            command: CommandId(0),
+            ..
+        }]
+    );
+    assert!(found, "{failures:?}");
+}
+
+#[test]
+fn a_failure_of_one_job_stops_the_others() {
+    let fail = |seen: Seen| match seen.lba == 80 {
+        true => Effect::Fail(Status::WRITE_FAULT),
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, fail);
+    let runtime = Duration::from_secs(60);
+    let plan = Plan {
+        queues: 3,
+        runtime: Some(runtime),
+        ..plan(&target, Order::Sequential, Mix::Writes)
+    };
+    let outcome = outcome(&plan);
+    assert!(matches!(outcome.failures[..], [Failure::Command { .. }]));
+    assert!(outcome.elapsed < runtime);
+}
+
+#[test]
 fn a_target_that_stops_answering_is_given_up_after_the_timeout() {
     let forget = |seen: Seen| match seen.before >= 500 {
         true => Effect::Forget,
@@ -428,6 +470,8 @@ fn a_target_that_goes_away_ends_the_run() {
         };
         let failures = outcome(&plan).failures;
         assert!(matches!(failures[0], Failure::TargetGone), "{failures:?}");
+        let stalled = |failure| matches!(failure, &Failure::Stalled { .. });
+        assert!(!failures.iter().any(stalled), "{failures:?}");
     }
 }
 

@@ -147,7 +147,7 @@ fn a_run_for_a_time_without_verification_ends_in_time() {
 /// Starts a run, and waits until its job has begun: a thread that is called so.
 fn under_way(run: &mut Command) -> Child {
     let run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let run = run.expect("a process");
+    let mut run = run.expect("a process");
     let tasks = format!("/proc/{}/task", run.id());
     let begun = || {
         let mut tasks = fs::read_dir(&tasks).expect("its threads").flatten();
@@ -155,6 +155,7 @@ fn under_way(run: &mut Command) -> Child {
         tasks.any(|task| name(task).is_ok_and(|name| name.starts_with("job")))
     };
     while !begun() {
+        assert_eq!(run.try_wait().expect("a child"), None, "it ended");
         thread::sleep(Duration::from_millis(5));
     }
     run
