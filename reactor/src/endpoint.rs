@@ -5,6 +5,8 @@
 //! nobody else.
 
 mod device;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -152,7 +154,7 @@ impl Endpoint {
     }
 
     fn report_stop(&mut self) {
-        if self.stopping == Stopping::Asked && self.device.controller.pending().is_some() {
+        if self.stopping == Stopping::Asked && self.device.controller.is_at_rest() {
             let told = self.device.post.to_control(ToControl::Stopped);
             if told.is_ok() {
                 self.stopping = Stopping::Told;

@@ -73,8 +73,9 @@ impl EndpointDevice {
     }
 
     /// Whether the client waits for something.
-    pub(super) fn is_pending(&mut self) -> bool {
-        !matches!(self.opening, Opening::No) || self.controller.pending().is_none()
+    #[inline]
+    pub(super) fn is_pending(&self) -> bool {
+        self.controller.is_awaited() || !matches!(self.opening, Opening::No)
     }
 
     /// Sends again what found the inbox of the control thread full.

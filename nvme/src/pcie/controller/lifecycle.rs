@@ -125,13 +125,17 @@ impl Controller {
     }
 
     /// The daemon stops: the guest sees a quiet device, what it was promised is flushed. Done when
-    /// [`Controller::pending`] says so.
+    /// [`Controller::is_at_rest`] says so.
     pub fn stop(&mut self) {
         self.rest(Rest {
             shutdown: true,
             ..Rest::default()
         });
-        self.wait_for(Wait::Rest);
+    }
+
+    /// Whether nothing keeps it from being at rest.
+    pub fn is_at_rest(&self) -> bool {
+        self.rest.is_none()
     }
 
     /// Gives up: CSTS.CFS, and rest. Only a reset helps.

@@ -81,6 +81,12 @@ impl Controller {
         });
     }
 
+    /// Whether there is an operation that [`Controller::pending`] has yet to call ended.
+    #[inline]
+    pub fn is_awaited(&self) -> bool {
+        self.client.is_some()
+    }
+
     /// Whether the operation that the client asked for last is done: `None` while it is under way.
     ///
     /// # Errors
@@ -110,7 +116,7 @@ impl Controller {
                     .is_waiting_for(|purpose| *purpose == Purpose::Memory)
                     && !self.memory.retired_busy()
             }
-            Wait::Rest => self.rest.is_none(),
+            Wait::Rest => self.is_at_rest(),
         }
     }
 

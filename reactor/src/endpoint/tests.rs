@@ -1,0 +1,165 @@
+//! An endpoint whose poll group answers when it is told to, with a client on its socket.
+
+use std::os::unix::net::UnixListener;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bdev::memory::{Seal, SharedPages};
+use bdev::{IoContext, IoLimits, Null, NullConfig};
+use nix::errno::Errno;
+use nvme::namespace::Namespace;
+use nvme::pcie::controller::{ControllerConfig, DoorbellBuffer};
+use nvme::pcie::doorbell::doorbell_file_bytes;
+use nvme::pcie::poll_group::PollGroup;
+use nvme::pcie::state::ControllerState;
+use nvme::spec::Nsid;
+use nvme::subsystem::{Names, Subsystem};
+use tempfile::TempDir;
+use vfio_user::client::{Client, ClientError};
+
+use super::*;
+use crate::message::{Inbox, Place, ReactorId};
+
+/// Between two passes: sockets are looked at less often.
+const PASS_NS: u64 = 10_000;
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Rig {
+    endpoint: Endpoint,
+    group: PollGroup,
+    post: Post,
+    folder: TempDir,
+    now_ns: u64,
+}
+
+fn parts() -> ControllerParts {
+    let config = ControllerConfig {
+        cntlid: 1,
+        queues: 2,
+        depth: 16,
+        vectors: 2,
+        intx: false,
+        transfer_bytes_max: 1 << 20,
+        doorbell_buffer: DoorbellBuffer::Off,
+        groups: 1,
+    };
+    let null = NullConfig {
+        name: "null0".to_owned(),
+        uuid: None,
+        blocks: 1024,
+        block_size: 512,
+    };
+    let namespace = Namespace::new(Nsid(1), Null::new(null).unwrap(), false);
+    let names = Names {
+        nqn: "nqn.2014-08.org.example:endpoint".to_owned(),
+        serial: "1".to_owned(),
+        model: "test".to_owned(),
+    };
+    let bytes = doorbell_file_bytes(config.queues);
+    ControllerParts {
+        config,
+        subsystem: Arc::new(Subsystem::new(names, 1, vec![Arc::new(namespace)]).unwrap()),
+        state: ControllerState::new(config.queues, config.depth).unwrap(),
+        doorbells: SharedPages::new("test", bytes, Seal::Doorbells).unwrap(),
+    }
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let place = Place {
+            home: ReactorId(0),
+            groups: vec![ReactorId(0)],
+        };
+        let post = Post {
+            reactors: vec![Inbox::new()],
+            control: Inbox::new(),
+            control_thread: std::thread::current(),
+            places: Arc::new(vec![place]),
+        };
+        let folder = TempDir::new().unwrap();
+        let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+        let parts = parts();
+        let seed = parts.seed(GroupId(0));
+        let context = IoContext::new(IoLimits::default()).unwrap();
+        let endpoint = EndpointSeed {
+            id: ControllerId(0),
+            name: "socket".to_owned(),
+            parts,
+            listener: listener.into(),
+        };
+        Rig {
+            endpoint: Endpoint::new(endpoint, post.clone()).unwrap(),
+            group: PollGroup::new(seed, context),
+            post,
+            folder,
+            now_ns: 0,
+        }
+    }
+
+    /// A client that resets the device.
+    fn reset(&self) -> JoinHandle<Result<(), ClientError>> {
+        let socket = self.folder.path().join("socket");
+        std::thread::spawn(move || Client::connect(&socket)?.reset())
+    }
+
+    fn pass(&mut self) {
+        self.now_ns += PASS_NS;
+        self.endpoint.poll(self.now_ns);
+    }
+
+    /// A pass in which the poll group is heard and answers.
+    fn pass_with_group(&mut self) {
+        self.pass();
+        while let Some((_, envelope)) = self.endpoint.take_message() {
+            self.group.receive(envelope);
+        }
+        self.group.poll(self.now_ns);
+        while let Some(reply) = self.group.take_reply() {
+            self.endpoint.receive(GroupId(0), reply);
+        }
+    }
+
+    fn finish<T>(&mut self, client: JoinHandle<T>, pass: fn(&mut Rig)) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        while !client.is_finished() {
+            assert!(Instant::now() < deadline, "the client is never answered");
+            pass(self);
+        }
+        client.join().unwrap()
+    }
+
+    fn is_told_stopped(&self) -> bool {
+        matches!(self.post.control.receive(), Some(ToControl::Stopped))
+    }
+}
+
+#[test]
+fn a_reset_that_ends_is_answered_and_one_that_does_not_is_an_error() {
+    let mut rig = Rig::new();
+    let client = rig.reset();
+    rig.finish(client, Rig::pass_with_group).unwrap();
+
+    let mut rig = Rig::new();
+    let client = rig.reset();
+    let error = rig.finish(client, Rig::pass).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::ETIMEDOUT));
+    assert!(rig.endpoint.device.controller.is_fatal());
+}
+
+#[test]
+fn a_stop_is_told_when_the_controller_is_at_rest_and_not_before() {
+    let mut rig = Rig::new();
+    rig.endpoint.stop();
+    for _ in 0..100 {
+        // In all far longer than a client is let wait.
+        rig.now_ns += 100_000_000;
+        rig.pass();
+    }
+    assert!(!rig.is_told_stopped());
+    rig.pass_with_group();
+    rig.now_ns += 100_000_000;
+    rig.pass();
+    assert!(rig.is_told_stopped());
+    assert!(!rig.is_told_stopped());
+}
