@@ -78,7 +78,7 @@ impl Config {
             }
         }
         self.check_sharing()?;
-        self.check_subsystems()
+        Ok(())
     }
 
     /// A disk behind two controllers is meant only if both say so.
@@ -110,29 +110,6 @@ impl Config {
                     loner.socket.display()
                 ));
             }
-        }
-        Ok(())
-    }
-
-    /// Controllers of one name are one subsystem: hosts expect the same disk behind them.
-    fn check_subsystems(&self) -> Result<(), ConfigError> {
-        let mut first: HashMap<&str, &ControllerConfig> = HashMap::new();
-        for controller in &self.controllers {
-            let Some(nqn) = &controller.nqn else { continue };
-            let one = *first.entry(nqn).or_insert(controller);
-            let differs = if one.serial != controller.serial {
-                "serial"
-            } else if one.model != controller.model {
-                "model"
-            } else if one.namespaces != controller.namespaces {
-                "ns"
-            } else {
-                continue;
-            };
-            let (a, b) = (one.socket.display(), controller.socket.display());
-            return Err(config_error!(
-                "controllers {a} and {b} have the nqn {nqn}, so their {differs} must be equal"
-            ));
         }
         Ok(())
     }
@@ -200,20 +177,6 @@ mod tests {
         refused(&["null:a"], &two, "controller /t does not say shared=on");
         let both = ["socket=/s,ns=a,shared=on", "socket=/t,ns=a,shared=on"];
         assert_eq!(config(&["null:a"], &both).check(), Ok(()));
-    }
-
-    #[test]
-    fn controllers_of_one_subsystem_agree() {
-        let two = [
-            "socket=/s,ns=a,nqn=n,shared=on",
-            "socket=/t,ns=a@2,nqn=n,shared=on",
-        ];
-        refused(&["null:a"], &two, "their ns must be equal");
-        let two = [
-            "socket=/s,ns=a,nqn=n,serial=1,shared=on",
-            "socket=/t,ns=a,nqn=n,shared=on",
-        ];
-        refused(&["null:a"], &two, "their serial must be equal");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use uuid::Uuid;
 
 use crate::config::{Config, ControllerConfig};
@@ -25,19 +26,31 @@ pub struct Identity {
 /// The identity of every controller.
 ///
 /// # Errors
-/// A socket path that cannot be, or that two controllers mean.
+/// A socket path that cannot be, or that two controllers mean, or controllers of one subsystem that
+/// differ in what hosts expect to be the same.
 pub fn all(config: &Config) -> anyhow::Result<Vec<Identity>> {
     let mut identities: Vec<Identity> = Vec::new();
-    for controller in &config.controllers {
+    for (index, controller) in config.controllers.iter().enumerate() {
         let identity = Identity::of(controller)?;
-        if identities
-            .iter()
-            .any(|other| other.socket == identity.socket)
-        {
-            anyhow::bail!(
-                "two --controller have the socket {}",
-                identity.socket.display()
-            );
+        for (other, earlier) in identities.iter().zip(&config.controllers[..index]) {
+            let (a, b) = (other.socket.display(), identity.socket.display());
+            if other.socket == identity.socket {
+                bail!("two --controller have the socket {a}");
+            }
+            if other.nqn != identity.nqn {
+                continue;
+            }
+            let differs = if other.serial != identity.serial {
+                "serial"
+            } else if earlier.model != controller.model {
+                "model"
+            } else if earlier.namespaces != controller.namespaces {
+                "ns"
+            } else {
+                continue;
+            };
+            let nqn = &identity.nqn;
+            bail!("controllers {a} and {b} have the nqn {nqn}, so their {differs} must be equal");
         }
         identities.push(identity);
     }
@@ -114,6 +127,60 @@ mod tests {
             a.nqn,
             "nqn.2014-08.org.nvmexpress:uuid:f6cca485-843c-5b1b-b709-70e1bb749024"
         );
+    }
+
+    #[test]
+    fn controllers_of_one_subsystem_agree_also_when_its_name_was_derived() {
+        let refused = |a: &str, b: &str| {
+            let controllers = [a, b].map(|text| ControllerConfig::parse(text).unwrap());
+            let config = Config {
+                mask: None,
+                core_locks: true,
+                bdevs: Vec::new(),
+                controllers: controllers.to_vec(),
+                socket_mode: 0o600,
+                socket_group: None,
+                any_guest_memory: false,
+                print_qemu: false,
+            };
+            all(&config).err().map(|error| error.to_string())
+        };
+        let a = "socket=/tmp/a.sock,ns=a";
+        let derived = identity(a).nqn;
+        let (named, serial) = (format!("{a},nqn=n"), identity(a).serial);
+        let cases = [
+            (
+                named.as_str(),
+                "socket=/tmp/b.sock,ns=a@2,nqn=n",
+                "their ns must",
+            ),
+            (
+                &named,
+                "socket=/tmp/b.sock,ns=a,nqn=n,serial=1",
+                "their serial must",
+            ),
+            (
+                &named,
+                "socket=/tmp/b.sock,ns=a,nqn=n,model=m",
+                "their model must",
+            ),
+            (&named, "socket=/tmp/../tmp/a.sock,ns=b", "two --controller"),
+            (
+                a,
+                &format!("socket=/tmp/b.sock,ns=a,nqn={derived}"),
+                "their serial must",
+            ),
+            (
+                a,
+                &format!("socket=/tmp/b.sock,ns=b,nqn={derived},serial={serial}"),
+                "their ns must",
+            ),
+        ];
+        for (a, b, reason) in cases {
+            let error = refused(a, b).unwrap_or_default();
+            assert!(error.contains(reason), "{a} {b}: {error}");
+        }
+        assert_eq!(refused(&named, "socket=/tmp/b.sock,ns=a,nqn=n"), None);
     }
 
     #[test]
