@@ -1,7 +1,9 @@
 //! The control thread: everything that can block, outside the cores that poll.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,14 +31,20 @@ pub struct Control {
     /// For each controller the files of its client: what one client gives, and the limits that
     /// it reaches, are nothing to another.
     backings: Vec<Backings>,
+    /// To the thread that closes what clients gave.
+    closer: Sender<OwnedFd>,
     collected: Instant,
     stopped: usize,
 }
 
 impl Control {
     /// A control thread of running reactors.
-    pub fn new(post: Post, policy: MemoryPolicy) -> Control {
-        Control {
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn new(post: Post, policy: MemoryPolicy) -> anyhow::Result<Control> {
+        Ok(Control {
+            closer: closer().context("cannot start a thread")?,
             threads: Vec::new(),
             sockets: Vec::new(),
             bdevs: Vec::new(),
@@ -44,7 +52,7 @@ impl Control {
             post,
             collected: Instant::now(),
             stopped: 0,
-        }
+        })
     }
 
     /// Waits until every reactor polls.
@@ -90,7 +98,7 @@ impl Control {
         while let Some(message) = self.post.control.receive() {
             match message {
                 ToControl::Open(open) => self.open(open),
-                ToControl::Close(fd) => drop(fd),
+                ToControl::Close(fd) => self.close(fd),
                 ToControl::Stopped => self.stopped += 1,
                 ToControl::Running(_) | ToControl::Failed(..) => {}
             }
@@ -101,6 +109,11 @@ impl Control {
         }
     }
 
+    fn close(&self, fd: OwnedFd) {
+        // Without the thread, which does not end, it would be closed here.
+        let _ = self.closer.send(fd);
+    }
+
     fn open(&mut self, open: OpenMemory) {
         let OpenMemory {
             controller,
@@ -109,7 +122,8 @@ impl Control {
             needed_end,
             writable,
         } = open;
-        let result = self.backings[controller.0].open(fd, needed_end, writable);
+        let result = self.backings[controller.0].open(&fd, needed_end, writable);
+        self.close(fd);
         let home = self.post.places[controller.0].home;
         let mut message = ToReactor::Opened(controller, request, result);
         // A reactor empties its inbox on every pass.
@@ -138,10 +152,12 @@ impl Control {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        let mut synced = Ok(());
         for bdev in &self.bdevs {
-            bdev.sync()
-                .with_context(|| format!("bdev {}", bdev.name()))?;
+            let done = bdev.sync().with_context(|| format!("bdev {}", bdev.name()));
+            synced = synced.and(done);
         }
+        synced?;
         if late != 0 {
             bail!(
                 "{late} controllers did not come to rest in {} s",
@@ -161,4 +177,13 @@ impl Control {
             }
         }
     }
+}
+
+/// A thread for what may take forever: closing a file on a file system of a client's own waits for
+/// that client.
+fn closer() -> std::io::Result<Sender<OwnedFd>> {
+    let (sender, fds) = mpsc::channel::<OwnedFd>();
+    let thread = std::thread::Builder::new().name("closer".into());
+    thread.spawn(move || fds.into_iter().for_each(drop))?;
+    Ok(sender)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::fcntl::{self, FcntlArg, OFlag};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{self, SFlag};
-use nix::sys::statfs::{self, FsType};
+use nix::sys::statfs;
 use nix::unistd;
 
 use super::map::{HUGE_PAGE_BYTES, Map};
@@ -126,18 +126,16 @@ impl Backings {
     ///
     /// Fails when the policy, the file's size or the descriptor's access mode do not allow it, at
     /// one of the limits, and when the kernel refuses.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a client's descriptor is closed here"
-    )]
     pub fn open(
         &mut self,
-        fd: OwnedFd,
+        fd: impl AsFd,
         needed_end: u64,
         writable: bool,
     ) -> Result<Arc<Backing>, MapError> {
+        if self.policy == MemoryPolicy::SharedOnly && !is_shared_memory(fd.as_fd()) {
+            return Err(MapError::FileKind);
+        }
         let file = File::inspect(fd.as_fd())?;
-        file.check(self.policy)?;
         check_access_mode(fd.as_fd(), writable)?;
         if needed_end > file.size {
             return Err(MapError::TooSmall {
@@ -195,14 +193,15 @@ struct File {
     device: u64,
     inode: u64,
     size: u64,
-    regular: bool,
-    kind: FsType,
     page_bytes: usize,
 }
 
 impl File {
     fn inspect(fd: BorrowedFd<'_>) -> Result<File, MapError> {
         let stat = stat::fstat(fd).map_err(MapError::os("examine the descriptor"))?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Err(MapError::NotAFile);
+        }
         let fs = statfs::fstatfs(fd).map_err(MapError::os("examine the descriptor"))?;
         let hugetlbfs = fs.filesystem_type() == statfs::HUGETLBFS_MAGIC;
         // On hugetlbfs the block size is the size of its pages.
@@ -216,27 +215,12 @@ impl File {
             device: stat.st_dev,
             inode: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            regular: SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG,
-            kind: fs.filesystem_type(),
             page_bytes,
         })
     }
 
     fn same(&self, other: &File) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
-    }
-
-    fn check(&self, policy: MemoryPolicy) -> Result<(), MapError> {
-        if !self.regular {
-            return Err(MapError::NotAFile);
-        }
-        let sure = [statfs::TMPFS_MAGIC, statfs::HUGETLBFS_MAGIC].contains(&self.kind);
-        match policy {
-            MemoryPolicy::SharedOnly if !sure => Err(MapError::FileKind {
-                kind: self.kind.0 as u64,
-            }),
-            MemoryPolicy::SharedOnly | MemoryPolicy::AnyFile => Ok(()),
-        }
     }
 
     /// Maps the first `len` bytes, rounded up to whole pages. What a last page has past the end of
@@ -265,6 +249,13 @@ impl File {
             writable,
         })
     }
+}
+
+/// Whether the descriptor is of a memfd, or of a file on tmpfs or hugetlbfs: only those have seals.
+/// The kernel knows that by itself. Any other question could be one for a file system of the
+/// client's own, which need not answer.
+fn is_shared_memory(fd: BorrowedFd<'_>) -> bool {
+    fcntl::fcntl(fd, FcntlArg::F_GET_SEALS).is_ok()
 }
 
 /// Whether the descriptor was opened for what the mapping is to do.
@@ -367,21 +358,26 @@ mod tests {
 
     #[test]
     fn what_is_no_file_in_memory_is_refused() {
-        let socket = unistd::pipe().unwrap().0;
-        assert_eq!(
-            backings().open(socket, 0, false).unwrap_err(),
-            MapError::NotAFile
-        );
-        let elsewhere = std::fs::File::open("/proc/self/status").unwrap();
-        let refused = backings().open(elsewhere.into(), 0, false).unwrap_err();
-        assert!(matches!(refused, MapError::FileKind { .. }), "{refused}");
+        let on_disk = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+        let folder = std::fs::File::open("/dev/shm").unwrap();
+        let pipe = unistd::pipe().unwrap().0;
+        for stranger in [on_disk.into(), folder.into(), pipe] {
+            let refused = backings().open(stranger, 0, false).unwrap_err();
+            assert_eq!(refused, MapError::FileKind);
+        }
+        let in_memory = tempfile::tempfile_in("/dev/shm").unwrap();
+        in_memory.set_len(PAGE).unwrap();
+        assert!(backings().open(in_memory, PAGE, true).is_ok());
     }
 
     #[test]
     fn any_file_is_taken_where_the_operator_allows_it() {
         let program = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
         let mut backings = Backings::new(MemoryPolicy::AnyFile);
-        assert!(backings.open(program.into(), PAGE, false).is_ok());
+        assert!(backings.open(program, PAGE, false).is_ok());
+        let pipe = unistd::pipe().unwrap().0;
+        let refused = backings.open(pipe, 0, false).unwrap_err();
+        assert_eq!(refused, MapError::NotAFile);
     }
 
     #[test]

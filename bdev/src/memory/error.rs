@@ -89,13 +89,8 @@ pub enum MapError {
         available: u64,
     },
     /// The descriptor is not a file whose pages are sure to come.
-    #[error(
-        "the descriptor is neither a memfd nor a file on tmpfs or hugetlbfs (file system {kind:#x})"
-    )]
-    FileKind {
-        /// `f_type` of `statfs(2)`.
-        kind: u64,
-    },
+    #[error("the descriptor is neither a memfd nor a file on tmpfs or hugetlbfs")]
+    FileKind,
     /// The descriptor is not a regular file.
     #[error("the descriptor is not a regular file")]
     NotAFile,

@@ -1,6 +1,7 @@
 //! `vfio_user::Device` over the plain methods of a controller.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ pub(super) struct EndpointDevice {
     request: u64,
     opening: Opening,
     /// Messages to the control thread that found its inbox full.
-    unsent: Vec<ToControl>,
+    unsent: VecDeque<ToControl>,
     doorbells_given: Cell<bool>,
 }
 
@@ -67,7 +68,7 @@ impl EndpointDevice {
             unbacked: Vec::new(),
             request: 0,
             opening: Opening::No,
-            unsent: Vec::new(),
+            unsent: VecDeque::new(),
             doorbells_given: Cell::new(false),
         }
     }
@@ -82,9 +83,9 @@ impl EndpointDevice {
     pub(super) fn flush(&mut self) {
         self.controller
             .set_doorbells_mapped(self.doorbells_given.get());
-        while let Some(message) = self.unsent.pop() {
+        while let Some(message) = self.unsent.pop_front() {
             if let Err(message) = self.post.to_control(message) {
-                self.unsent.push(message);
+                self.unsent.push_front(message);
                 return;
             }
         }
@@ -92,7 +93,7 @@ impl EndpointDevice {
 
     fn send(&mut self, message: ToControl) {
         if let Err(message) = self.post.to_control(message) {
-            self.unsent.push(message);
+            self.unsent.push_back(message);
         }
     }
 
@@ -145,12 +146,34 @@ impl EndpointDevice {
         self.unbacked.len() != before
     }
 
+    /// What the client's eventfds are to us. If any descriptor is something else, EINVAL.
+    fn interrupts(
+        &mut self,
+        fds: Vec<Option<OwnedFd>>,
+    ) -> Result<Vec<Option<Arc<dyn Interrupt>>>, Errno> {
+        let mut interrupts: Vec<Option<Arc<dyn Interrupt>>> = Vec::new();
+        let mut refused = false;
+        for fd in fds {
+            match fd.map(Eventfd::new).transpose() {
+                Ok(eventfd) => interrupts.push(eventfd.map(|eventfd| Arc::new(eventfd) as _)),
+                Err(stranger) => {
+                    refused = true;
+                    self.discard(stranger);
+                }
+            }
+        }
+        match refused {
+            true => Err(Errno::EINVAL),
+            false => Ok(interrupts),
+        }
+    }
+
     fn set_msix(&mut self, irqs: SetIrqs) -> Result<(), Errno> {
         let (start, count) = (irqs.start as u16, irqs.count as u16);
         match irqs.action {
             IrqAction::Disable => self.controller.unbind_vectors(),
             IrqAction::Eventfds(fds) => {
-                let bound = fds.into_iter().map(interrupt).collect::<Result<_, _>>()?;
+                let bound = self.interrupts(fds)?;
                 self.controller.bind_vectors(start, bound);
             }
             IrqAction::Trigger(selection) => {
@@ -177,8 +200,8 @@ impl EndpointDevice {
         match irqs.action {
             IrqAction::Disable => self.controller.bind_pin(None),
             IrqAction::Eventfds(fds) => {
-                let pin = fds.into_iter().next().flatten();
-                self.controller.bind_pin(interrupt(pin)?);
+                let pin = self.interrupts(fds)?.into_iter().next().flatten();
+                self.controller.bind_pin(pin);
             }
             IrqAction::Trigger(selection) if is_selected(&selection, 0) => {
                 self.controller.trigger_pin();
@@ -194,11 +217,6 @@ impl EndpointDevice {
         }
         Ok(())
     }
-}
-
-fn interrupt(fd: Option<OwnedFd>) -> Result<Option<Arc<dyn Interrupt>>, Errno> {
-    let Some(fd) = fd else { return Ok(None) };
-    Ok(Some(Arc::new(Eventfd::new(fd)?)))
 }
 
 fn is_selected(selection: &Selection, n: u16) -> bool {

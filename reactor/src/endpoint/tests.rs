@@ -1,5 +1,6 @@
 //! An endpoint whose poll group answers when it is told to, with a client on its socket.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use nvme::spec::Nsid;
 use nvme::subsystem::{Names, Subsystem};
 use tempfile::TempDir;
 use vfio_user::client::{Client, ClientError};
+use vfio_user::device::{Device, IrqAction, SetIrqs};
 
 use super::*;
 use crate::message::{Inbox, Place, ReactorId};
@@ -162,4 +164,25 @@ fn a_stop_is_told_when_the_controller_is_at_rest_and_not_before() {
     rig.pass();
     assert!(rig.is_told_stopped());
     assert!(!rig.is_told_stopped());
+}
+
+#[test]
+fn a_descriptor_that_is_no_eventfd_is_refused_and_closed_elsewhere() {
+    let mut rig = Rig::new();
+    for index in [0, 2] {
+        let eventfd = nix::sys::eventfd::EventFd::new().unwrap();
+        let (pipe, _other) = nix::unistd::pipe().unwrap();
+        let number = pipe.as_raw_fd();
+        let irqs = SetIrqs {
+            index,
+            start: 0,
+            count: 2,
+            action: IrqAction::Eventfds(vec![Some(pipe), Some(eventfd.into())]),
+        };
+        assert_eq!(rig.endpoint.device.set_irqs(irqs), Err(Errno::EINVAL));
+        match rig.post.control.receive() {
+            Some(ToControl::Close(fd)) => assert_eq!(fd.as_raw_fd(), number),
+            other => panic!("{other:?}"),
+        }
+    }
 }
