@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use nix::fcntl::{AtFlags, Flock, FlockArg, renameat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat, umask};
 use nix::unistd::{Gid, UnlinkatFlags, fchownat, unlinkat};
 
 /// Most bytes of a socket's path: clients have to be able to name it.
@@ -59,6 +59,11 @@ pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
         )
     })?;
     let resolved = resolved.join(name);
+    // The path is one word of the line that says that the socket is ready.
+    let blank = |c: char| c.is_whitespace() || c.is_control();
+    if resolved.to_string_lossy().contains(blank) {
+        bail!("socket {resolved:?}: blanks and control characters cannot be in its path");
+    }
     let bytes = resolved.as_os_str().len();
     if bytes > PATH_BYTES_MAX {
         bail!("socket {shown}: its path has {bytes} bytes, a socket's can have {PATH_BYTES_MAX}");
@@ -80,7 +85,11 @@ impl BoundSocket {
         let temporary = OsString::from(format!(".bellwire-{}-{}", std::process::id(), unique()));
         // By the descriptor, since the temporary name may be longer than a socket's path can be.
         let via = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(&temporary);
-        let listener = UnixListener::bind(&via).with_context(what)?;
+        // Nobody else's until it has the permissions that were asked for.
+        let usual = umask(Mode::from_bits_truncate(0o177));
+        let bound = UnixListener::bind(&via);
+        umask(usual);
+        let listener = bound.with_context(what)?;
         let mut socket = BoundSocket {
             path: path.to_owned(),
             name: name.to_owned(),

@@ -25,7 +25,7 @@ struct Queue {
     dropped: AtomicU64,
 }
 
-/// Starts the thread that writes, and sends every event up to `level` to it.
+/// Queues every event up to `level`.
 pub fn start(level: tracing::Level) -> Logs {
     let logs = Logs(Arc::new(Queue {
         lines: ArrayQueue::new(LINES_MAX),
@@ -37,15 +37,19 @@ pub fn start(level: tracing::Level) -> Logs {
         .with_target(false)
         .with_writer(logs.clone())
         .init();
-    let writer = logs.clone();
-    // Without the thread lines come out when the process ends: better than no daemon.
-    let _ = std::thread::Builder::new()
-        .name("log".into())
-        .spawn(move || writer.write_for_ever());
     logs
 }
 
 impl Logs {
+    /// Starts the thread that writes.
+    pub fn write_from_now_on(&self) {
+        let writer = self.clone();
+        // Without the thread lines come out when the process ends: better than no daemon.
+        let _ = std::thread::Builder::new()
+            .name("log".into())
+            .spawn(move || writer.write_for_ever());
+    }
+
     fn write_for_ever(&self) {
         let (mut second, mut written) = (Instant::now(), 0);
         loop {

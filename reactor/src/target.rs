@@ -22,7 +22,7 @@ use self::disks::Disks;
 use self::identity::Identity;
 use crate::config::{Config, ControllerConfig};
 use crate::control::Control;
-use crate::cpu::{self, CoreLocks, CoreMask};
+use crate::cpu::{CoreLocks, CoreMask};
 use crate::endpoint::EndpointSeed;
 use crate::listener::{BoundSocket, Permissions};
 use crate::logging::Logs;
@@ -50,18 +50,16 @@ struct Prepared {
 }
 
 impl Target {
-    /// Opens, binds, locks and starts everything.
+    /// Opens, binds, locks and starts everything, with reactors on the cores of `mask`.
     ///
     /// # Errors
     /// The first thing that cannot be; what was made until then is gone again.
-    pub fn build(config: &Config) -> anyhow::Result<Target> {
+    pub fn build(config: &Config, mask: &CoreMask) -> anyhow::Result<Target> {
         config.check()?;
-        let mask = cpu::choose(config.mask.as_ref())?;
         let locks = config
             .core_locks
-            .then(|| CoreLocks::take(&mask))
+            .then(|| CoreLocks::take(mask))
             .transpose()?;
-        cpu::stay_off(&mask)?;
         raise_descriptor_limit();
         let identities = identity::all(config)?;
         let mut sockets = Vec::new();
@@ -76,7 +74,7 @@ impl Target {
         let mut prepared = Vec::new();
         for (index, (socket, identity)) in sockets.into_iter().zip(identities).enumerate() {
             let controller = &config.controllers[index];
-            let reactors = reactors_of(&mask, controller)?;
+            let reactors = reactors_of(mask, controller)?;
             let subsystem = Arc::clone(&subsystems[&identity.nqn]);
             let cntlid = prepared
                 .iter()
@@ -91,7 +89,7 @@ impl Target {
                 reactors,
             });
         }
-        Target::start(config, &mask, prepared, disks, locks)
+        Target::start(config, mask, prepared, disks, locks)
     }
 
     fn start(

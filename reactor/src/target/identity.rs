@@ -93,7 +93,8 @@ impl Identity {
         if print_qemu {
             let address = serde_json::json!({"type": "unix", "path": self.socket});
             let device = serde_json::json!({"driver": "vfio-user-pci", "socket": address});
-            let _ = writeln!(out, "-device '{device}'");
+            let quoted = device.to_string().replace('\'', r"'\''");
+            let _ = writeln!(out, "-device '{quoted}'");
         }
         let _ = out.flush();
     }
