@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{BdevConfig, Config, ControllerConfig, parse_mode};
 use crate::cpu::CoreMask;
+use crate::idle::Idle;
 
 /// What the command line asks for.
 pub struct Command {
@@ -50,6 +51,10 @@ struct Serve {
     /// Poll on cores that another process has locked for polling.
     #[arg(long)]
     disable_cpumask_locks: bool,
+    /// What a reactor does when nothing happens: `spin`, `pause`, or `sleep=MICROSECONDS` between
+    /// two passes, after 1 ms without a command.
+    #[arg(long, value_name = "POLICY", default_value = "spin")]
+    idle: Idle,
     /// Accept guest memory from any file, not only memfd, tmpfs and hugetlbfs. A guest whose pages
     /// do not come then stops the reactor it is on.
     #[arg(long)]
@@ -119,6 +124,7 @@ pub fn parse() -> Result<Command, ExitCode> {
         controllers: serve.controllers,
         socket_mode: serve.socket_mode,
         socket_group: serve.socket_group,
+        idle: serve.idle,
         any_guest_memory: serve.allow_any_guest_memory,
         print_qemu: serve.print_qemu,
     };

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use self::bdev::{BdevConfig, BdevKind};
 pub use self::controller::ControllerConfig;
 use crate::cpu::CoreMask;
+use crate::idle::Idle;
 
 /// Everything that can be chosen.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub socket_mode: u32,
     /// Group of sockets whose controller does not say.
     pub socket_group: Option<String>,
+    /// What reactors do when nothing happens.
+    pub idle: Idle,
     /// Whether guest memory may come from any file.
     pub any_guest_memory: bool,
     /// Whether arguments for VMMs are printed.
@@ -144,6 +147,7 @@ mod tests {
                 .collect(),
             socket_mode: 0o600,
             socket_group: None,
+            idle: Idle::Spin,
             any_guest_memory: false,
             print_qemu: false,
         }

@@ -85,6 +85,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether its client waits for something.
+    pub fn is_pending(&self) -> bool {
+        self.device.is_pending()
+    }
+
     fn look(&mut self, now_ns: u64) {
         self.device.flush();
         if self.server.poll(&mut self.device) {

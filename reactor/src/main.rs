@@ -10,6 +10,7 @@ mod control;
 mod cpu;
 mod endpoint;
 mod eventfd;
+mod idle;
 mod listener;
 mod logging;
 mod message;

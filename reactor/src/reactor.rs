@@ -4,7 +4,7 @@
 //! channels. Every few passes the clock is read, and the inbox and the admin queues are looked at;
 //! sockets have a timer. So a pass over idle queues touches nothing but their doorbells.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bdev::{IoContext, IoLimits};
 use nvme::pcie::message::{Envelope, FromGroup, GroupId};
@@ -12,6 +12,7 @@ use nvme::pcie::poll_group::{GroupSeed, PollGroup};
 
 use crate::cpu;
 use crate::endpoint::{Endpoint, EndpointSeed};
+use crate::idle::{Idle, QUIET_NS};
 use crate::message::{ControllerId, Post, ReactorId, ToControl, ToReactor};
 
 /// Passes between two looks at everything but I/O queues.
@@ -26,6 +27,7 @@ pub struct ReactorSeed {
     pub endpoints: Vec<EndpointSeed>,
     pub groups: Vec<(ControllerId, GroupSeed)>,
     pub limits: IoLimits,
+    pub idle: Idle,
     pub post: Post,
 }
 
@@ -38,6 +40,9 @@ struct Reactor {
     endpoints: Vec<Endpoint>,
     origin: Instant,
     now_ns: u64,
+    /// When something last happened.
+    busy_ns: u64,
+    idle: Idle,
     pass: u64,
     exiting: bool,
 }
@@ -99,6 +104,8 @@ impl Reactor {
             endpoints,
             origin,
             now_ns: 0,
+            busy_ns: 0,
+            idle: seed.idle,
             pass: 0,
             exiting: false,
         })
@@ -106,13 +113,38 @@ impl Reactor {
 
     #[inline]
     fn pass(&mut self) {
+        let mut busy = false;
         for index in 0..self.groups.len() {
-            self.groups[index].group.poll(self.now_ns);
+            busy |= self.groups[index].group.poll(self.now_ns);
             self.carry_replies(index);
         }
         self.context.flush();
+        match busy {
+            true => self.busy_ns = self.now_ns,
+            false => self.rest(),
+        }
         self.pass += 1;
         if self.pass % CONTROL_PASSES == 0 {
+            self.control();
+        }
+    }
+
+    /// After a pass in which nothing happened.
+    #[inline]
+    fn rest(&mut self) {
+        match self.idle {
+            Idle::Spin => {}
+            Idle::Pause => std::hint::spin_loop(),
+            Idle::Sleep(time) if self.now_ns - self.busy_ns > QUIET_NS => self.sleep(time),
+            Idle::Sleep(_) => {}
+        }
+    }
+
+    /// Sleeps, unless something is under way that nobody rings a doorbell for.
+    fn sleep(&mut self, time: Duration) {
+        let groups_are_idle = self.groups.iter().all(|group| group.group.is_idle());
+        if groups_are_idle && !self.endpoints.iter().any(Endpoint::is_pending) {
+            std::thread::sleep(time);
             self.control();
         }
     }

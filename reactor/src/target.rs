@@ -24,6 +24,7 @@ use crate::config::{Config, ControllerConfig};
 use crate::control::Control;
 use crate::cpu::{CoreLocks, CoreMask};
 use crate::endpoint::EndpointSeed;
+use crate::idle::Idle;
 use crate::listener::{BoundSocket, Permissions};
 use crate::logging::Logs;
 use crate::message::{ControllerId, Inbox, Place, Post, ReactorId};
@@ -113,7 +114,7 @@ impl Target {
         };
         let mut control = Control::new(post.clone(), policy)?;
         for (n, &core) in cores.iter().enumerate() {
-            let seed = seed(ReactorId(n), core, &mut prepared, &post)?;
+            let seed = seed(ReactorId(n), core, &mut prepared, &post, config.idle)?;
             let thread = std::thread::Builder::new().name(format!("reactor{core}"));
             let thread = thread.spawn(move || reactor::run(seed));
             control
@@ -265,6 +266,7 @@ fn seed(
     core: usize,
     prepared: &mut [Prepared],
     post: &Post,
+    idle: Idle,
 ) -> anyhow::Result<ReactorSeed> {
     let (mut endpoints, mut groups) = (Vec::new(), Vec::new());
     for (n, controller) in prepared.iter_mut().enumerate() {
@@ -294,6 +296,7 @@ fn seed(
         endpoints,
         groups,
         limits,
+        idle,
         post: post.clone(),
     })
 }

@@ -175,6 +175,15 @@ impl PollGroup {
         busy
     }
 
+    /// Whether only a doorbell or the controller can give it something to do.
+    pub fn is_idle(&self) -> bool {
+        let mut devices = self.devices.iter().flatten();
+        devices.all(|device| device.in_flight == 0)
+            && self.lanes.iter().all(|lane| lane.retry.is_empty())
+            && self.waiting.is_empty()
+            && self.outbox.is_empty()
+    }
+
     /// The next thing to tell the controller.
     #[inline]
     pub fn take_reply(&mut self) -> Option<FromGroup> {

@@ -141,6 +141,7 @@ mod tests {
                 controllers: controllers.to_vec(),
                 socket_mode: 0o600,
                 socket_group: None,
+                idle: crate::idle::Idle::Spin,
                 any_guest_memory: false,
                 print_qemu: false,
             };
