@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cores::Cores;
+use crate::micro::Case;
 use crate::workload::{Error, Mix, Order, Plan, Shape};
 
 /// The seed of a run that is not given one. It never changes: a later run has to know it to verify
@@ -25,6 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Show what a controller and its namespaces say of themselves
     Identify(IdentifyOptions),
+    /// Measure what a command costs in a poll group of bellwire's, with no other core involved
+    Micro(MicroOptions),
     /// Run a workload on a namespace and report how fast it went
     #[command(after_help = RUN_HELP)]
     Run(RunOptions),
@@ -49,6 +52,17 @@ pub(crate) struct IdentifyOptions {
     /// How long the target may take for an answer
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MicroOptions {
+    /// What to measure [default: everything]
+    #[arg(long, value_enum)]
+    pub(crate) case: Option<Case>,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 1_000_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    pub(crate) commands: u32,
 }
 
 #[derive(Debug, Args)]
@@ -166,7 +180,7 @@ mod tests {
         let cli = Cli::try_parse_from(words.split_whitespace()).map_err(|e| e.to_string())?;
         match cli.command {
             Command::Run(options) => options.plan().map_err(|e| e.to_string()),
-            Command::Identify(_) => Err("another command".to_owned()),
+            _ => Err("another command".to_owned()),
         }
     }
 

@@ -23,10 +23,12 @@ mod driver;
 #[cfg(test)]
 mod emulated;
 mod identify;
+mod micro;
 mod progress;
 mod report;
 mod workload;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -44,9 +46,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> ExitCode {
-    let done = match cli.command {
-        Command::Identify(options) => identify::run(&options).map(|()| true),
-        Command::Run(options) => bench(&options),
+    let done: Result<bool, Box<dyn Error>> = match cli.command {
+        Command::Identify(options) => identify::run(&options).map(|()| true).map_err(Into::into),
+        Command::Micro(options) => micro::run(&options).map(|()| true).map_err(Into::into),
+        Command::Run(options) => bench(&options).map_err(Into::into),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
