@@ -80,6 +80,19 @@ impl GuestRing {
         self.word(index, word).load(Ordering::Relaxed)
     }
 
+    /// Reads the first words of an entry, each once and in no order with anything else. As many as
+    /// the entry has at most.
+    #[must_use]
+    #[inline]
+    pub fn load_entry<const WORDS: usize>(&self, index: u32) -> [u64; WORDS] {
+        let entry = self.entry(index).cast::<u64>();
+        std::array::from_fn(|word| {
+            let address = entry.wrapping_add(word & self.word_mask);
+            // SAFETY: as in `word`.
+            unsafe { AtomicU64::from_ptr(address) }.load(Ordering::Relaxed)
+        })
+    }
+
     /// Reads a word of an entry before anything that follows in program order. Its partner is the
     /// guest's store of that word, after the others.
     #[must_use]

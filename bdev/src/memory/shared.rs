@@ -234,6 +234,20 @@ unsafe impl<T: Sync> Send for SharedSlice<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for SharedSlice<T> {}
 
+impl<T> SharedSlice<T> {
+    /// The same pages, and of the values those from `first` on, `count` of them. None past the
+    /// end.
+    #[must_use]
+    pub fn part(&self, first: usize, count: usize) -> Option<SharedSlice<T>> {
+        let end = first.checked_add(count)?;
+        (end <= self.count).then(|| SharedSlice {
+            start: self.start.wrapping_add(first),
+            count,
+            _pages: Arc::clone(&self._pages),
+        })
+    }
+}
+
 impl<T> Deref for SharedSlice<T> {
     type Target = [T];
 
@@ -297,6 +311,10 @@ mod tests {
     fn slices_keep_their_place_and_outlive_the_pages() {
         let pages = pages(Seal::State);
         let slice = pages.slice::<AtomicU64>(64, 4).unwrap();
+        let part = slice.part(3, 1).unwrap();
+        slice[3].store(8, Ordering::Relaxed);
+        assert_eq!((part.len(), part[0].load(Ordering::Relaxed)), (1, 8));
+        assert!(slice.part(3, 2).is_none() && slice.part(usize::MAX, 2).is_none());
         let inner = pages.slice::<AtomicU64>(72, 1).unwrap();
         drop(pages);
         slice[1].store(9, Ordering::Relaxed);

@@ -387,11 +387,11 @@ impl PollGroup {
     #[inline]
     fn count(&self, device: usize, index: usize, slot: SlotIndex, status: Status) {
         let queue = &self.lanes[index].queue;
-        let (Some(block), Some(Some(device))) = (queue.block(), self.devices.get(device)) else {
+        let Some(Some(device)) = self.devices.get(device) else {
             return;
         };
         nvm::count(
-            block,
+            queue.block(),
             &queue.slot(slot).sqe(),
             device.namespace.block_shift(),
             status,

@@ -377,6 +377,22 @@ impl ControllerState {
     pub fn slots(&self, id: QueueId) -> Option<&[Slot]> {
         self.slots.get(usize::from(id.0)).map(|slots| &slots[..])
     }
+
+    /// [`ControllerState::slots`] for an owner that looks often.
+    pub fn slots_of(&self, id: QueueId) -> Option<SharedSlice<Slot>> {
+        let slots = self.slots.get(usize::from(id.0))?;
+        slots.part(0, slots.len())
+    }
+
+    /// [`ControllerState::sq`] for an owner that looks often.
+    pub fn sq_block(&self, id: QueueId) -> Option<SharedSlice<SqBlock>> {
+        self.sqs.part(id.0.into(), 1)
+    }
+
+    /// [`ControllerState::cq`] for an owner that looks often.
+    pub fn cq_block(&self, id: QueueId) -> Option<SharedSlice<CqBlock>> {
+        self.cqs.part(id.0.into(), 1)
+    }
 }
 
 /// Byte offsets of the tables.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages};
+use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages, SharedSlice};
 
 use super::{CqSlot, InvalidDoorbell};
 use crate::pcie::doorbell::{Doorbell, Side};
@@ -31,7 +31,7 @@ pub struct CompletionQueue {
     /// Credits handed out and not used yet.
     reserved: u32,
     stopped: bool,
-    state: Arc<ControllerState>,
+    block: SharedSlice<CqBlock>,
 }
 
 impl CompletionQueue {
@@ -67,7 +67,8 @@ impl CompletionQueue {
         doorbells: &Arc<SharedPages>,
         id: QueueId,
     ) -> Result<CompletionQueue, MemoryError> {
-        let block = state.cq(id).ok_or(MemoryError::Misaligned)?;
+        let shared_block = state.cq_block(id).ok_or(MemoryError::Misaligned)?;
+        let block = &shared_block[0];
         let entries = block.entries.load(Relaxed);
         let tail_position = block.tail_position.load(Relaxed);
         let unconsumed = tail_position.wrapping_sub(block.head_position.load(Relaxed));
@@ -89,7 +90,7 @@ impl CompletionQueue {
             unconsumed: unconsumed as u32,
             reserved: 0,
             stopped: false,
-            state: Arc::clone(state),
+            block: shared_block,
         })
     }
 
@@ -153,10 +154,8 @@ impl CompletionQueue {
         self.head = head;
         self.unconsumed -= consumed;
         self.doorbell.seen(head);
-        if let Some(block) = self.block() {
-            let position = self.tail_position - u64::from(self.unconsumed);
-            block.head_position.store(position, Relaxed);
-        }
+        let position = self.tail_position - u64::from(self.unconsumed);
+        self.block().head_position.store(position, Relaxed);
         Ok(())
     }
 
@@ -182,9 +181,9 @@ impl CompletionQueue {
             self.phase = !self.phase;
         }
         let written = self.write(index, words);
-        if let Some(block) = self.block() {
-            block.tail_position.store(self.tail_position, Relaxed);
-        }
+        self.block()
+            .tail_position
+            .store(self.tail_position, Relaxed);
         written
     }
 
@@ -199,8 +198,7 @@ impl CompletionQueue {
     pub fn catch_up(&mut self, slot: &Slot) {
         let (_, position) = slot.completion();
         if position == self.tail_position {
-            let Some(block) = self.block() else { return };
-            block.tail_position.store(position + 1, Relaxed);
+            self.block().tail_position.store(position + 1, Relaxed);
             self.tail_position += 1;
             self.unconsumed += 1;
             self.tail = (self.tail_position % u64::from(self.entries)) as u32;
@@ -217,8 +215,9 @@ impl CompletionQueue {
         true
     }
 
-    fn block(&self) -> Option<&CqBlock> {
-        self.state.cq(self.id)
+    #[inline]
+    fn block(&self) -> &CqBlock {
+        &self.block[0]
     }
 
     /// Finds the ring and the shadow doorbell again after memory was mapped or unmapped.
@@ -240,8 +239,6 @@ impl CompletionQueue {
 
     /// Forgets the queue in the durable state.
     pub fn remove(self) {
-        if let Some(block) = self.block() {
-            block.entries.store(0, Relaxed);
-        }
+        self.block().entries.store(0, Relaxed);
     }
 }

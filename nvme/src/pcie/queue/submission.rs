@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages};
+use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages, SharedSlice};
 
 use super::{CqSlot, InvalidDoorbell, SlotIndex};
 use crate::pcie::doorbell::{Doorbell, Side};
@@ -27,10 +27,10 @@ pub struct SubmissionQueue {
     head_position: u64,
     stopped: bool,
     free: Vec<u16>,
-    slots: usize,
+    slots: SharedSlice<Slot>,
+    block: SharedSlice<SqBlock>,
     /// Credits of the fetched commands that were not completed yet.
     credits: u32,
-    state: Arc<ControllerState>,
 }
 
 impl SubmissionQueue {
@@ -49,7 +49,8 @@ impl SubmissionQueue {
         block.base.store(spec.base.0, Relaxed);
         block.cqid.store(spec.cqid.0.into(), Relaxed);
         block.head_position.store(0, Relaxed);
-        for slot in state.slots(spec.id).unwrap_or_default() {
+        let slots = state.slots(spec.id).ok_or(MemoryError::Misaligned)?;
+        for slot in slots {
             // Reading is enough for slots that were never used: their pages need not exist.
             if slot.state() != SlotState::Free {
                 slot.release();
@@ -71,8 +72,9 @@ impl SubmissionQueue {
         doorbells: &Arc<SharedPages>,
         id: QueueId,
     ) -> Result<SubmissionQueue, MemoryError> {
-        let block = state.sq(id).ok_or(MemoryError::Misaligned)?;
-        let slots = state.slots(id).ok_or(MemoryError::Misaligned)?;
+        let shared = state.sq_block(id).zip(state.slots_of(id));
+        let (shared_block, slots) = shared.ok_or(MemoryError::Misaligned)?;
+        let block = &shared_block[0];
         let entries = block.entries.load(Relaxed);
         if entries < 2 {
             return Err(MemoryError::Misaligned);
@@ -98,9 +100,9 @@ impl SubmissionQueue {
             head_position,
             stopped: false,
             free: free.collect(),
-            slots: slots.len(),
             credits: 0,
-            state: Arc::clone(state),
+            slots,
+            block: shared_block,
         })
     }
 
@@ -115,29 +117,28 @@ impl SubmissionQueue {
     }
 
     /// Its durable block.
-    pub fn block(&self) -> Option<&SqBlock> {
-        self.state.sq(self.id)
+    #[inline]
+    pub fn block(&self) -> &SqBlock {
+        &self.block[0]
     }
 
     /// One of its slots. Slot numbers come from [`SubmissionQueue::pop`] and are always in range.
     #[inline]
     pub fn slot(&self, index: SlotIndex) -> &Slot {
-        let slots = self.state.slots(self.id).unwrap_or_default();
-        &slots[usize::from(index.0)]
+        &self.slots[usize::from(index.0)]
     }
 
     /// Slots that hold something.
     pub fn occupied(&self) -> impl Iterator<Item = SlotIndex> + '_ {
-        let slots = self.state.slots(self.id).unwrap_or_default();
         (0u16..)
-            .zip(slots)
+            .zip(self.slots.iter())
             .filter(|(_, slot)| slot.state() != SlotState::Free)
             .map(|(index, _)| SlotIndex(index))
     }
 
     /// True when no slot holds anything.
     pub fn is_drained(&self) -> bool {
-        self.free.len() == self.slots
+        self.free.len() == self.slots.len()
     }
 
     /// The head that completions report (SQHD).
@@ -197,7 +198,7 @@ impl SubmissionQueue {
         };
         let CqSlot(()) = credit;
         self.credits += 1;
-        let words = std::array::from_fn(|word| ring.load(self.head, word));
+        let words = ring.load_entry(self.head);
         self.slot(SlotIndex(index))
             .fetch(&Sqe::from_words(words), self.head_position);
         self.head_position += 1;
@@ -206,9 +207,9 @@ impl SubmissionQueue {
         } else {
             self.head + 1
         };
-        if let Some(block) = self.state.sq(self.id) {
-            block.head_position.store(self.head_position, Relaxed);
-        }
+        self.block()
+            .head_position
+            .store(self.head_position, Relaxed);
         Ok(SlotIndex(index))
     }
 
@@ -249,8 +250,6 @@ impl SubmissionQueue {
 
     /// Forgets the queue in the durable state.
     pub fn remove(self) {
-        if let Some(block) = self.state.sq(self.id) {
-            block.entries.store(0, Relaxed);
-        }
+        self.block().entries.store(0, Relaxed);
     }
 }
