@@ -2,18 +2,28 @@
 
 rust_needed=1.85
 
-# install_system PACKAGE...: the only step that needs root.
+# The only steps that need root.
+as_root() {
+    local by=()
+    [ "$(id -u)" = 0 ] || by=(sudo)
+    "${by[@]}" env DEBIAN_FRONTEND=noninteractive "$@"
+}
+
+can_be_root() { [ "$(id -u)" = 0 ] || [ -n "$(type -P sudo)" ]; }
+
+update_package_lists() {
+    say "updating the system's package lists: apt-get update"
+    as_root apt-get update -qq >/dev/null
+}
+
+# install_system PACKAGE...
 install_system() {
-    local as_root=() command=(apt-get install -y --no-install-recommends "$@")
-    if [ "$(id -u)" != 0 ]; then
-        [ -n "$(type -P sudo)" ] || die "packages are missing; as root, run: ${command[*]}"
-        as_root=(sudo)
-    fi
-    as_root+=(env DEBIAN_FRONTEND=noninteractive)
+    local command=(apt-get install -y --no-install-recommends "$@")
+    can_be_root || die "packages are missing; as root, run: ${command[*]}"
     say "installing with the system's apt: $*"
-    "${as_root[@]}" "${command[@]}" -qq >/dev/null && return
+    as_root "${command[@]}" -qq >/dev/null && return
     # The system's package lists may be missing or old.
-    "${as_root[@]}" apt-get update -qq && "${as_root[@]}" "${command[@]}" -qq >/dev/null ||
+    update_package_lists && as_root "${command[@]}" -qq >/dev/null ||
         die "could not install packages; as root, run: apt-get update && ${command[*]}"
 }
 
@@ -39,8 +49,17 @@ set_up_cargo() {
 
 debian_has_cargo() {
     local candidate
-    candidate=$(apt-cache policy cargo 2>/dev/null | awk '/Candidate:/ { print $2 }')
+    candidate=$(candidate_of cargo)
+    # Containers and cloud images come without package lists.
+    if [ -z "$candidate" ] && can_be_root && update_package_lists; then
+        candidate=$(candidate_of cargo)
+    fi
     newer_or_equal "${candidate:-0}" "$rust_needed"
+}
+
+# The version that apt would install, if there is one.
+candidate_of() {
+    apt-cache policy "$1" 2>/dev/null | awk '/Candidate:/ && $2 != "(none)" { print $2 }'
 }
 
 cargo_advice="cargo $rust_needed or newer is needed, on PATH or from Debian; neither has it.
