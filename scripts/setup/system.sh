@@ -1,6 +1,7 @@
-# What comes from the system's own apt: a linker, and cargo where Debian's is new enough.
+# What comes from the system's own apt: a linker, and cargo where PATH has none that is new enough.
 
 rust_needed=1.85
+debians_cargo=
 
 # The only steps that need root.
 as_root() {
@@ -41,8 +42,13 @@ set_up_cargo() {
     [ -n "$(type -P cc)" ] || packages+=(gcc libc6-dev)
     [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
     if ! cargo_is_new_enough; then
-        [ -z "$(type -P cargo)" ] && debian_has_cargo || die "$cargo_advice"
-        packages+=(cargo)
+        # Debian's goes before the older one on PATH, with its rustc and the lints beside it.
+        export PATH=/usr/bin:$PATH
+        debians_cargo=yes
+        if ! cargo_is_new_enough; then
+            debian_has_cargo || die "$cargo_advice"
+            packages+=(cargo)
+        fi
     fi
     [ ${#packages[@]} = 0 ] || install_system "${packages[@]}"
 }
@@ -62,19 +68,27 @@ candidate_of() {
     apt-cache policy "$1" 2>/dev/null | awk '/Candidate:/ && $2 != "(none)" { print $2 }'
 }
 
-cargo_advice="cargo $rust_needed or newer is needed, on PATH or from Debian; neither has it.
+cargo_advice="cargo $rust_needed or newer is needed; neither PATH nor this system's apt has it.
 This command installs it, for you alone:
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . ~/.cargo/env"
 
 # The two cargo commands that only scripts/test needs.
 set_up_lints() {
-    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return
-    if [ -n "$(type -P rustup)" ]; then
+    have_lints && return
+    if [ -z "$debians_cargo" ] && [ -n "$(type -P rustup)" ]; then
         say "installing with rustup: rustfmt clippy"
         (cd "$root" && rustup component add rustfmt clippy) >&2
     else
         install_system rustfmt rust-clippy
     fi
-    cargo fmt --version >/dev/null && cargo clippy --version >/dev/null ||
-        die "cargo fmt and cargo clippy are needed, and could not be installed"
+    have_lints || die "cargo fmt and cargo clippy are needed, and could not be installed"
+}
+
+have_lints() {
+    local command
+    for command in fmt clippy; do
+        # Those of an older cargo on PATH do not go with Debian's.
+        [ -z "$debians_cargo" ] || [ -e "/usr/bin/cargo-$command" ] || return 1
+        cargo "$command" --version >/dev/null 2>&1 || return 1
+    done
 }
