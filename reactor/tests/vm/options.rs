@@ -1,5 +1,8 @@
 //! Machines and controllers that are not what most people have.
 
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
 use crate::fio_verify;
 use crate::machine::Machine;
 use crate::stage::Stage;
@@ -95,10 +98,8 @@ fn two_controllers_of_one_subsystem_are_two_paths_to_one_disk() {
 #[test]
 fn two_reactors_share_the_queues_of_one_controller() {
     let stage = Stage::new();
-    let target = Target::serve(
-        &stage,
-        "-m 0-1 --bdev malloc:disk,size=64m --controller socket=DIR/disk.sock,ns=disk",
-    );
+    let disk = "--bdev malloc:disk,size=64m --controller socket=DIR/disk.sock,ns=disk";
+    let target = Target::serve(&stage, &format!("-m {} {disk}", two_cores()));
     let mut vm = Vm::boot(&stage, &Machine::new().disk("disk.sock"));
     let load = vm.start(&fio_verify(
         "/dev/nvme0n1",
@@ -108,6 +109,16 @@ fn two_reactors_share_the_queues_of_one_controller() {
     vm.stop(load);
     vm.power_off();
     target.stop();
+}
+
+/// The first two cores that this process may use.
+fn two_cores() -> String {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the allowed cores");
+    let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
+    match (cores.next(), cores.next()) {
+        (Some(first), Some(second)) => format!("[{first},{second}]"),
+        _ => panic!("this process may use only one core, and two reactors need two"),
+    }
 }
 
 #[test]
