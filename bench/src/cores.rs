@@ -138,42 +138,26 @@ fn number(text: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Option<Vec<usize>> {
-        text.parse::<Cores>().ok().map(|cores| cores.0)
-    }
+    /// Masks, and their cores or "refused": the daemon's tests read the same table.
+    const MASKS: &str = include_str!("../../docs/masks.txt");
 
     #[test]
-    fn masks_and_lists_name_the_same_cores() {
-        assert_eq!(parsed("0x5"), Some(vec![0, 2]));
-        assert_eq!(parsed("0X10f"), Some(vec![0, 1, 2, 3, 8]));
-        assert_eq!(parsed("[0-3,8]"), parsed("0-3,8"));
-        assert_eq!(parsed("0-3,8"), Some(vec![0, 1, 2, 3, 8]));
-        assert_eq!(parsed("[1]"), Some(vec![1]));
-        assert_eq!(parsed("3,1-1,3"), Some(vec![1, 3]));
-    }
-
-    #[test]
-    fn what_is_not_a_list_of_cores_is_refused() {
-        for text in [
-            "",
-            "0x",
-            "0x0",
-            "0xg",
-            "[",
-            "[]",
-            "[1",
-            "1]",
-            "1-",
-            "-1",
-            "3-1",
-            "a",
-            "1,,2",
-            "+1,2",
-            "[99999999]",
-            "0-99999999999999",
-        ] {
-            assert_eq!(parsed(text), None, "{text:?}");
+    fn masks_are_read_or_refused_as_the_table_says() {
+        let cases = MASKS.lines().filter_map(|line| line.split_once(" => "));
+        let mut seen = 0;
+        for (text, expected) in cases {
+            let cores = text.trim_matches('"').parse::<Cores>();
+            let cores = cores.map_or(vec!["refused".to_owned()], |cores| {
+                cores.0.iter().map(usize::to_string).collect()
+            });
+            assert_eq!(cores.join(" "), expected, "{text}");
+            seen += 1;
         }
+        assert!(seen > 40, "only {seen} cases");
+    }
+
+    #[test]
+    fn a_bare_number_is_refused_with_what_it_may_mean() {
         let hint = "8".parse::<Cores>().expect_err("a bare number").to_string();
         assert!(hint.contains("0x8") && hint.contains("[8]"), "{hint}");
     }
