@@ -143,7 +143,7 @@ impl Geometry {
     /// [`Error::Config`] when the block size is not a power of two from [`BLOCK_BYTES_MIN`] to
     /// [`BLOCK_BYTES_MAX`], or the size is none, not a multiple of it, or above
     /// [`DEVICE_BYTES_MAX`].
-    pub(crate) fn for_size(name: &str, bytes: u64, block_size: u32) -> Result<Geometry, Error> {
+    pub fn for_size(name: &str, bytes: u64, block_size: u32) -> Result<Geometry, Error> {
         let refused = |reason| {
             Err(Error::Config {
                 name: name.to_owned(),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bdev::size::parse_size;
+use bdev::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Geometry};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -11,7 +13,7 @@ use super::{ConfigError, config_error};
 /// Size of a null disk that does not say.
 const NULL_SIZE: u64 = 1 << 40;
 /// Block size of a disk that does not say.
-const BLOCK_SIZE: u32 = 512;
+const BLOCK_SIZE: u32 = BLOCK_BYTES_MIN;
 
 /// A disk.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -105,18 +107,12 @@ impl BdevConfig {
     fn check_size(&self, text: &str) -> Result<(), ConfigError> {
         let size = match self.kind {
             BdevKind::Null { size } | BdevKind::Malloc { size } => size,
-            BdevKind::File {
-                size: Some(size), ..
-            } => size,
-            BdevKind::File { size: None, .. } => return Ok(()),
+            // That of a file which is there is known once it is opened: now only blocks count.
+            BdevKind::File { size, .. } => size.unwrap_or(BLOCK_BYTES_MAX.into()),
         };
-        let block = u64::from(self.block_size);
-        if size == 0 || size % block != 0 {
-            return Err(config_error!(
-                "{text:?}: size is not a multiple of the block size {block}"
-            ));
-        }
-        Ok(())
+        Geometry::for_size(&self.name, size, self.block_size)
+            .map(drop)
+            .map_err(|error| config_error!("{text:?}: {error}"))
     }
 }
 
@@ -129,15 +125,10 @@ fn file(fields: &mut Fields) -> Result<BdevKind, ConfigError> {
     })
 }
 
-/// 512 to 4096, a power of two.
+/// Bytes, whether a block can have so many or not.
 fn parse_block_size(text: &str) -> Result<u32, ConfigError> {
-    let size = bdev::size::parse_size(text).map_err(|error| config_error!("{error}"))?;
-    match u32::try_from(size) {
-        Ok(size) if size.is_power_of_two() && (512..=4096).contains(&size) => Ok(size),
-        _ => Err(config_error!(
-            "{text:?} is not a block size: a power of two from 512 to 4096"
-        )),
-    }
+    let size = parse_size(text).map_err(|error| config_error!("{error}"))?;
+    u32::try_from(size).map_err(|_| config_error!("{text:?} is not a block size"))
 }
 
 #[cfg(test)]
@@ -174,11 +165,22 @@ mod tests {
             ("floppy:a", "kinds are null, malloc and file"),
             ("null:a b", "is not a name"),
             ("malloc:a", "size= is missing"),
-            ("malloc:a,size=1000", "not a multiple of the block size 512"),
-            ("malloc:a,size=0", "not a multiple"),
+            ("malloc:a,size=1000", "a multiple of the block size of 512"),
+            ("malloc:a,size=0", "a size of 0 bytes is not possible"),
+            (
+                "null:a,size=8388608t",
+                "a size of 9223372036854775808 bytes",
+            ),
+            ("file:a,path=/x,size=6k,block=4k", "a multiple of the block"),
             ("malloc:a,size=1m,size=1m", "size is given twice"),
             ("malloc:a,size=1q", "is not a size"),
-            ("malloc:a,size=1m,block=1000", "is not a block size"),
+            (
+                "malloc:a,size=1m,block=1000",
+                "a power of two from 512 to 4096",
+            ),
+            ("malloc:a,size=1m,block=8k", "a block of 8192 bytes"),
+            ("file:a,path=/x,block=256", "a block of 256 bytes"),
+            ("null:a,block=4g", "\"4g\" is not a block size"),
             (
                 "null:a,path=/x",
                 "there is no key \"path\" here; keys are size, block, uuid",
