@@ -13,6 +13,8 @@ mod memory;
 mod parts;
 mod queues;
 mod resume;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

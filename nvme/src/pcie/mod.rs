@@ -11,4 +11,6 @@ pub(crate) mod queue;
 mod registers;
 mod sgl;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod vectors;

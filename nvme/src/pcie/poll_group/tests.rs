@@ -2,7 +2,6 @@
 //! a block device that completes when it is told to.
 
 mod host;
-mod scripted;
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,7 +9,6 @@ use bdev::memory::Iova;
 use proptest::prelude::*;
 
 use self::host::{Host, PAGE};
-use self::scripted::Scripted;
 use super::*;
 use crate::pcie::message::{Coalescing, GroupOutcome, ToGroup};
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use bdev::memory::{
@@ -10,7 +9,6 @@ use bdev::memory::{
 };
 use bdev::{IoContext, IoLimits};
 
-use super::Scripted;
 use crate::namespace::Namespace;
 use crate::pcie::doorbell::doorbell_file_bytes;
 use crate::pcie::message::{
@@ -19,21 +17,14 @@ use crate::pcie::message::{
 };
 use crate::pcie::poll_group::{GroupSeed, PollGroup};
 use crate::pcie::state::ControllerState;
+use crate::pcie::tests::Counter;
+use crate::pcie::tests::scripted::Scripted;
 use crate::spec::{CommandId, Cqe, Nsid, QueueId, Status};
 
 pub(super) const PAGE: u64 = 4096;
 const MEMORY_BYTES: u64 = 16 << 20;
 const QUEUES: u16 = 8;
 const DEPTH: u16 = 64;
-
-#[derive(Debug, Default)]
-struct Counter(AtomicUsize);
-
-impl Interrupt for Counter {
-    fn signal(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-}
 
 struct Sq {
     base: u64,
@@ -294,7 +285,7 @@ impl Host {
     }
 
     pub(super) fn interrupts(&self) -> usize {
-        self.counter.0.load(Relaxed)
+        self.counter.count()
     }
 
     pub(super) fn use_shadow_doorbells(&mut self) {

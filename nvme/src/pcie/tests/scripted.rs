@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bdev::memory::{IoVecs, copy};
 use bdev::{Bdev, Channel, Completion, Error, Features, Geometry, Io, IoContext, Op, Status, Tag};
 
-pub(super) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 const BLOCKS: u64 = 8192;
 
 /// The script and the data, shared with the test.
 #[derive(Debug)]
-pub(super) struct Scripted {
+pub(crate) struct Scripted {
     script: Mutex<Script>,
 }
 
@@ -27,7 +27,7 @@ struct Script {
 }
 
 impl Scripted {
-    pub(super) fn new() -> Arc<Scripted> {
+    pub(crate) fn new() -> Arc<Scripted> {
         let script = Script {
             data: vec![0; BLOCKS as usize * BLOCK],
             hold: false,
@@ -47,35 +47,35 @@ impl Scripted {
         self.script.lock().unwrap()
     }
 
-    pub(super) fn blocks(&self) -> u64 {
+    pub(crate) fn blocks(&self) -> u64 {
         BLOCKS
     }
 
-    pub(super) fn hold(&self, hold: bool) {
+    pub(crate) fn hold(&self, hold: bool) {
         self.script().hold = hold;
     }
 
-    pub(super) fn limit(&self, limit: usize) {
+    pub(crate) fn limit(&self, limit: usize) {
         self.script().limit = limit;
     }
 
-    pub(super) fn fail_next(&self, status: Status) {
+    pub(crate) fn fail_next(&self, status: Status) {
         self.script().fail_next = Some(status);
     }
 
-    pub(super) fn submitted(&self) -> usize {
+    pub(crate) fn submitted(&self) -> usize {
         self.script().submitted
     }
 
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.script().held
     }
 
-    pub(super) fn unmapped(&self) -> Vec<(u64, u32)> {
+    pub(crate) fn unmapped(&self) -> Vec<(u64, u32)> {
         self.script().unmapped.clone()
     }
 
-    pub(super) fn last_fua(&self) -> Option<bool> {
+    pub(crate) fn last_fua(&self) -> Option<bool> {
         self.script().last_fua
     }
 }

@@ -1,0 +1,8 @@
+//! A whole controller: registers, doorbells and plain memory on one side, block devices on the
+//! other, its poll groups between them, all in one thread and pass by pass.
+
+mod dma;
+mod events;
+mod machine;
+mod queues;
+mod resets;
