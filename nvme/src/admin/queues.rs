@@ -30,7 +30,7 @@ pub(super) fn create_cq(
     let base = base(controller, sqe, command.contiguous())?;
     if command
         .vector()
-        .is_some_and(|vector| vector >= controller.vector_count())
+        .is_some_and(|vector| !controller.is_vector(vector))
     {
         return Err(Status::INVALID_INTERRUPT_VECTOR);
     }

@@ -76,10 +76,19 @@ impl Controller {
     /// The level of the pin: some completion queue with interrupts has entries that the host has
     /// not consumed, and interrupts do not go by MSI-X.
     pub(super) fn pin_is_asserted(&self) -> bool {
+        self.uses_pin() && self.vector_is_pending(0)
+    }
+
+    fn uses_pin(&self) -> bool {
         self.space.has_pin()
             && !self.space.msix_enabled()
             && self.vectors.delivery() == Delivery::Pin
-            && self.vector_is_pending(0)
+    }
+
+    /// Whether a completion queue may interrupt by this vector. By the pin there is only 0 (NVMe
+    /// Base 2.0, 5.4).
+    pub(crate) fn is_vector(&self, vector: u16) -> bool {
+        vector < self.vectors.count() && (vector == 0 || !self.uses_pin())
     }
 
     /// Whether a completion queue of this vector has entries that the host has not consumed.

@@ -189,3 +189,29 @@ fn a_deletion_waits_for_the_commands_of_its_queue() {
     assert_eq!(deleted.len(), 1);
     assert_eq!(deleted[0].status(), Status::SUCCESS);
 }
+
+#[test]
+fn only_vector_0_is_there_when_the_pin_interrupts() {
+    let mut machine = Machine::with(config(), malloc());
+    machine.bind_pin();
+    machine.enable(16);
+    let at = IO + PAGE;
+    let table = [
+        (
+            "not there",
+            create_cq(1, at, 7, Some(1)),
+            Status::INVALID_INTERRUPT_VECTOR,
+        ),
+        ("the pin", create_cq(1, at, 7, Some(0)), Status::SUCCESS),
+        ("no interrupts", create_cq(2, at, 7, None), Status::SUCCESS),
+    ];
+    assert_statuses(&mut machine, &table);
+}
+
+#[test]
+fn any_vector_may_be_named_once_msi_x_is_enabled() {
+    let mut machine = Machine::with(config(), malloc());
+    machine.enable_msix();
+    machine.enable(16);
+    assert_eq!(machine.admin(create_cq(1, IO, 7, Some(1))), Status::SUCCESS);
+}
