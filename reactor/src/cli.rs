@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{BdevConfig, Config, ControllerConfig, parse_mode};
@@ -106,8 +107,13 @@ Example:
 /// The exit code, after help, the version or what is wrong was printed.
 pub fn parse() -> Result<Command, ExitCode> {
     let cli = Cli::try_parse().map_err(|error| {
-        // Broken pipes of `bellwire --help | head` are nobody's error.
-        let _ = error.print();
+        match error.kind() {
+            // Broken pipes of `bellwire --help | head` are nobody's error.
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => drop(error.print()),
+            _ => eprintln!("bellwire: {}", sentence(&error.to_string())),
+        }
         ExitCode::from(if error.use_stderr() { 2 } else { 0 })
     })?;
     let Verb::Serve(serve) = cli.command;
@@ -129,6 +135,13 @@ pub fn parse() -> Result<Command, ExitCode> {
         print_qemu: serve.print_qemu,
     };
     Ok(Command { config, log_level })
+}
+
+/// What clap says is wrong, without the usage that it appends after an empty line.
+fn sentence(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let lines = text.lines().take_while(|line| !line.is_empty());
+    lines.map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

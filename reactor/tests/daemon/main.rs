@@ -1,0 +1,9 @@
+//! The real `bellwire` process, over real sockets: what it refuses, what it says, how it stops,
+//! and what clients of every kind can do to it and to each other.
+//!
+//! Clients are ours and, where it says so, the third-party crate that Cloud Hypervisor is built
+//! on; both drive the same small NVMe host. A daemon polls a core, and there may be only two:
+//! tests take turns.
+
+mod command_line;
+mod stage;
