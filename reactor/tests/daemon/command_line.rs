@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::sys::stat::Mode;
 
+use crate::daemon::run;
 use crate::stage::Stage;
 
 const SOCKET: &str = "--controller socket=DIR/a.sock,ns=a";
@@ -18,7 +19,7 @@ fn refused_words(stage: &Stage, words: &[String], told: &[&str]) {
     let mut all = vec!["serve".to_owned(), "--log".to_owned(), "error".to_owned()];
     all.push("--disable-cpumask-locks".to_owned());
     all.extend_from_slice(words);
-    let ended = stage.run(&all);
+    let ended = run(stage, &all);
     let said = format!("{words:?}: {}", ended.stderr);
     assert_eq!(ended.code, Some(2), "{said}");
     assert_eq!(ended.stdout, "", "{said}");
@@ -364,7 +365,7 @@ fn arguments_that_mean_nothing_are_refused() {
     let model = ["--controller".to_owned(), format!("{socket},serial=a b")];
     refused_words(&stage, &model, &["serial: \"a b\" has a space"]);
     for (arguments, told) in [("sevre", "'sevre'"), ("serve --log loud", "'loud'")] {
-        let ended = stage.run(&stage.words(arguments));
+        let ended = run(&stage, &stage.words(arguments));
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
         assert!(ended.stderr.contains(told), "{}", ended.stderr);
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);

@@ -2,8 +2,15 @@
 //! and what clients of every kind can do to it and to each other.
 //!
 //! Clients are ours and, where it says so, the third-party crate that Cloud Hypervisor is built
-//! on; both drive the same small NVMe host. A daemon polls a core, and there may be only two:
+//! on; both carry the same small NVMe host. A daemon polls a core, and there may be only two:
 //! tests take turns.
 
 mod command_line;
+mod daemon;
+mod host;
+mod identity;
+mod life;
+#[path = "../vm/process.rs"]
+mod process;
 mod stage;
+mod third_party;

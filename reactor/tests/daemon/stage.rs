@@ -4,7 +4,6 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
@@ -14,15 +13,9 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// One test's own folder, and its turn. Make it first, so that it is dropped last.
 pub(crate) struct Stage {
-    dir: TempDir,
+    dir: PathBuf,
+    all: TempDir,
     _turn: MutexGuard<'static, ()>,
-}
-
-/// How a program ended that was waited for.
-pub(crate) struct Ended {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
 }
 
 impl Stage {
@@ -30,21 +23,30 @@ impl Stage {
     pub(crate) fn new() -> Stage {
         // A test that failed leaves nothing behind that could disturb this one.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let dir = tempfile::Builder::new().prefix("bellwire-").tempdir();
+        let all = tempfile::Builder::new().prefix("bellwire-").tempdir();
+        let all = all.expect("a temporary folder");
+        let dir = all.path().join("dir");
+        fs::create_dir(&dir).expect("a folder");
         Stage {
-            dir: dir.expect("a temporary folder"),
+            dir,
+            all,
             _turn: turn,
         }
     }
 
     /// The test's folder: gone when the test ends.
     pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
-    /// A file in it.
+    /// Where programs leave what they print.
+    pub(crate) fn logs(&self) -> &Path {
+        self.all.path()
+    }
+
+    /// A file in the test's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     /// `text`, in which `DIR` stands for the folder.
@@ -57,25 +59,6 @@ impl Stage {
     pub(crate) fn words(&self, arguments: &str) -> Vec<String> {
         let words = arguments.split_whitespace();
         words.map(|word| self.expand(word)).collect()
-    }
-
-    /// Runs `bellwire` with these words until it ends by itself.
-    pub(crate) fn run(&self, words: &[String]) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_bellwire"))
-            .args(words)
-            .stdin(Stdio::null())
-            .output();
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = output.expect("the program bellwire");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        Ended {
-            code: status.code(),
-            stdout: text(stdout),
-            stderr: text(stderr),
-        }
     }
 
     /// What there is in the folder: names, kinds, permissions, owners, and data of files.

@@ -1,0 +1,92 @@
+//! The bellwire process under test.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::process::{Process, wait_for};
+use crate::stage::Stage;
+
+/// Guards against hangs; nothing is expected to come near it.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// A running `bellwire serve`, ready.
+pub(crate) struct Daemon {
+    process: Process,
+}
+
+/// How a program ended.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Daemon {
+    /// Starts `bellwire serve` with these arguments, on whichever core others poll too, and waits
+    /// until every controller is ready. `DIR` stands for the test's folder.
+    #[track_caller]
+    pub(crate) fn serve(stage: &Stage, arguments: &str) -> Daemon {
+        Daemon::start(stage, &format!("--disable-cpumask-locks {arguments}"))
+    }
+
+    /// The same, with nothing added to the arguments.
+    #[track_caller]
+    pub(crate) fn start(stage: &Stage, arguments: &str) -> Daemon {
+        let mut process = start(stage, &stage.words(&format!("serve {arguments}")));
+        let controllers = arguments.matches("--controller").count();
+        let ready = wait_for(LIMIT, || {
+            let ended = process.status();
+            assert!(ended.is_none(), "bellwire ended: {ended:?}");
+            let said = process.stdout();
+            let ready = said.lines().filter(|line| line.starts_with("ready "));
+            (ready.count() == controllers).then_some(())
+        });
+        assert!(ready.is_some(), "bellwire is not ready after {LIMIT:?}");
+        Daemon { process }
+    }
+
+    /// What it has said on stdout.
+    pub(crate) fn stdout(&self) -> String {
+        self.process.stdout()
+    }
+
+    /// Sends it a signal by name.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn wait(self) -> Ended {
+        ended(self.process)
+    }
+
+    /// Stops it as an operator would, and expects it to call that a clean stop.
+    #[track_caller]
+    pub(crate) fn stop(self) {
+        self.signal("TERM");
+        let Ended { code, stderr, .. } = self.wait();
+        assert_eq!(code, Some(0), "{stderr}");
+    }
+}
+
+/// Runs `bellwire` with these words until it ends by itself.
+#[track_caller]
+pub(crate) fn run(stage: &Stage, words: &[String]) -> Ended {
+    ended(start(stage, words))
+}
+
+fn start(stage: &Stage, words: &[String]) -> Process {
+    let program = Path::new(env!("CARGO_BIN_EXE_bellwire"));
+    Process::start("bellwire", stage.logs(), program, words)
+}
+
+#[track_caller]
+fn ended(mut process: Process) -> Ended {
+    let code = process.wait(LIMIT).code();
+    Ended {
+        code,
+        stdout: process.stdout(),
+        stderr: process.stderr(),
+    }
+}
