@@ -182,8 +182,10 @@ impl GuestMemory {
         self.spans(iova, len, None).all(|span| span.is_ok())
     }
 
-    /// Whether a file behind some region has shrunk under us.
+    /// Whether a file behind some region has shrunk under us. If it has not, what was read before
+    /// was the guest's, and no zero of ours.
     #[must_use]
+    #[inline]
     pub fn any_bad(&self) -> bool {
         sigbus::any_fault()
             && self

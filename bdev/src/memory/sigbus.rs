@@ -77,8 +77,13 @@ impl Drop for Guard {
     }
 }
 
-/// Whether any access has failed since the process began.
+/// Whether any access has failed since the process began. Whoever has read zeroes of a failed
+/// access before sees it here.
+#[inline]
 pub(super) fn any_fault() -> bool {
+    // What was read from the mapping before comes first. The partner is the handler, which counts
+    // and marks before it replaces.
+    fence(Ordering::Acquire);
     FAULTS.load(Ordering::Acquire) != 0
 }
 
@@ -139,6 +144,10 @@ fn replace_with_zeroes(address: usize) -> bool {
         if address.wrapping_sub(start) >= len {
             continue;
         }
+        // Release, and before the zeroes are there: whoever has read one of them and then looks for
+        // the mark (Acquire in `any_fault` and `bad`) finds it.
+        slot.bad.store(true, Ordering::Release);
+        FAULTS.fetch_add(1, Ordering::Release);
         // SAFETY: the range is a live mapping: the access that faulted is made under a lease on it.
         // Its bytes belong to a guest, who made them fail; nothing of ours is kept there.
         let mapped = unsafe {
@@ -154,9 +163,6 @@ fn replace_with_zeroes(address: usize) -> bool {
         if mapped == libc::MAP_FAILED {
             return false;
         }
-        // Release: whoever sees the mark (Acquire in `bad` and `any_fault`) comes after the zeroes.
-        slot.bad.store(true, Ordering::Release);
-        FAULTS.fetch_add(1, Ordering::Release);
         found = true;
     }
     found

@@ -253,6 +253,10 @@ impl PollGroup {
 
     #[inline]
     fn start(&mut self, index: usize, slot: SlotIndex) -> Start {
+        if self.memory.any_bad() {
+            // What was fetched may be half a command and half zeroes.
+            return self.fail(index, slot, Status::DATA_TRANSFER_ERROR);
+        }
         let sqe = self.lanes[index].queue.slot(slot).sqe();
         let device = match device_of(&mut self.devices, sqe.nsid()) {
             Ok(device) => device,

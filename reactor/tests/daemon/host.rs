@@ -387,8 +387,10 @@ fn data_of(slot: u16) -> u64 {
 
 /// A page that holds nothing else than this version of this page would.
 pub(crate) fn contents(page: u64, version: u64) -> Vec<u8> {
-    let word = |n: u64| (page << 40 ^ version << 16 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (0..PAGE as u64 / 8)
-        .flat_map(|n| word(n).to_le_bytes())
-        .collect()
+    let mut data = vec![0; PAGE];
+    for (n, word) in (0u64..).zip(data.chunks_exact_mut(8)) {
+        let value = (page << 40 ^ version << 16 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        word.copy_from_slice(&value.to_le_bytes());
+    }
+    data
 }

@@ -10,6 +10,7 @@ mod daemon;
 mod host;
 mod identity;
 mod life;
+mod memory;
 #[path = "../vm/process.rs"]
 mod process;
 mod stage;

@@ -190,6 +190,8 @@ impl PollGroup {
             }
         };
         self.unmapped_at_ns = Some(self.now_ns);
+        // What the next client maps can fail anew.
+        self.memory_bad &= self.memory.any_bad();
         self.settle_queues();
         match outcome {
             Ok(()) => self.wait(sequence, Until::MemoryIsQuiet),
