@@ -5,6 +5,7 @@
 //! on; both carry the same small NVMe host. A daemon polls a core, and there may be only two:
 //! tests take turns.
 
+mod clients;
 mod command_line;
 mod daemon;
 mod host;
@@ -13,5 +14,6 @@ mod life;
 mod memory;
 #[path = "../vm/process.rs"]
 mod process;
+mod resets;
 mod stage;
 mod third_party;
