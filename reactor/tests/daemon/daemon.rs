@@ -9,6 +9,10 @@ use crate::stage::Stage;
 /// Guards against hangs; nothing is expected to come near it.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+/// What env(1) does about SIGHUP.
+const HANGUP_ENDS: &str = "--default-signal=HUP";
+const HANGUP_IS_IGNORED: &str = "--ignore-signal=HUP";
+
 /// A running `bellwire serve`, ready.
 pub(crate) struct Daemon {
     process: Process,
@@ -32,7 +36,19 @@ impl Daemon {
     /// The same, with nothing added to the arguments.
     #[track_caller]
     pub(crate) fn start(stage: &Stage, arguments: &str) -> Daemon {
-        let mut process = start(stage, &stage.words(&format!("serve {arguments}")));
+        Daemon::start_with(stage, HANGUP_ENDS, arguments)
+    }
+
+    /// The same, with SIGHUP ignored as `nohup` does.
+    #[track_caller]
+    pub(crate) fn start_without_hangup(stage: &Stage, arguments: &str) -> Daemon {
+        Daemon::start_with(stage, HANGUP_IS_IGNORED, arguments)
+    }
+
+    #[track_caller]
+    fn start_with(stage: &Stage, hangup: &str, arguments: &str) -> Daemon {
+        let words = stage.words(&format!("serve {arguments}"));
+        let mut process = start(stage, hangup, &words);
         let controllers = arguments.matches("--controller").count();
         let ready = wait_for(LIMIT, || {
             let ended = process.status();
@@ -73,12 +89,14 @@ impl Daemon {
 /// Runs `bellwire` with these words until it ends by itself.
 #[track_caller]
 pub(crate) fn run(stage: &Stage, words: &[String]) -> Ended {
-    ended(start(stage, words))
+    ended(start(stage, HANGUP_ENDS, words))
 }
 
-fn start(stage: &Stage, words: &[String]) -> Process {
-    let program = Path::new(env!("CARGO_BIN_EXE_bellwire"));
-    Process::start("bellwire", stage.logs(), program, words)
+/// Starts it with SIGHUP as env(1) is told, whatever the tests were started with.
+fn start(stage: &Stage, hangup: &str, words: &[String]) -> Process {
+    let program = [hangup, env!("CARGO_BIN_EXE_bellwire")].map(str::to_owned);
+    let words = [&program, words].concat();
+    Process::start("bellwire", stage.logs(), Path::new("env"), &words)
 }
 
 #[track_caller]
