@@ -253,10 +253,6 @@ impl PollGroup {
 
     #[inline]
     fn start(&mut self, index: usize, slot: SlotIndex) -> Start {
-        if self.memory.any_bad() {
-            // What was fetched may be half a command and half zeroes.
-            return self.fail(index, slot, Status::DATA_TRANSFER_ERROR);
-        }
         let sqe = self.lanes[index].queue.slot(slot).sqe();
         let device = match device_of(&mut self.devices, sqe.nsid()) {
             Ok(device) => device,
@@ -285,6 +281,10 @@ impl PollGroup {
         let Some(channel) = &mut device.channel else {
             return self.fail(index, slot, Status::INTERNAL_ERROR);
         };
+        if self.memory.any_bad() {
+            // The entry, or a list of its data, may be half the host's and half zeroes.
+            return self.fail(index, slot, Status::DATA_TRANSFER_ERROR);
+        }
         let tag = tag_of(self.lanes[index].queue.id(), slot);
         let Block {
             op,

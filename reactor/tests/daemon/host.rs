@@ -215,15 +215,10 @@ impl<L: Link> Host<L> {
     /// Starts a command that moves page `page` of namespace 1 from or to the data of `slot`, which
     /// becomes its identifier.
     pub(crate) fn start(&mut self, opcode: NvmOpcode, slot: u16, page: u64) {
-        self.start_in(Nsid(1), opcode, slot, page);
-    }
-
-    /// The same for any namespace.
-    pub(crate) fn start_in(&mut self, nsid: Nsid, opcode: NvmOpcode, slot: u16, page: u64) {
         let blocks = PAGE as u64 / 512;
         let lba = page * blocks;
         let cdws = [lba as u32, (lba >> 32) as u32, blocks as u32 - 1, 0, 0, 0];
-        let sqe = Sqe::new(opcode.0, nsid, [BASE.0 + data_of(slot), 0], cdws);
+        let sqe = Sqe::new(opcode.0, Nsid(1), [BASE.0 + data_of(slot), 0], cdws);
         let mut queue = self.io;
         self.push(&mut queue, &sqe.with_cid(CommandId(slot)));
         self.io = queue;

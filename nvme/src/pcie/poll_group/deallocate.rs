@@ -89,6 +89,10 @@ impl PollGroup {
         if let Err(error) = self.read_ranges(sqe, count) {
             return self.without_data(index, slot, error);
         }
+        if self.memory.any_bad() {
+            // Entry and ranges may be half the host's and half zeroes.
+            return self.fail(index, slot, Status::DATA_TRANSFER_ERROR);
+        }
         let ranges = &self.deallocate.ranges[..count];
         let judged = device_of(&mut self.devices, sqe.nsid()).and_then(|device| {
             ranges.iter().try_for_each(|range| {

@@ -89,6 +89,27 @@ fn a_list_that_points_at_its_own_last_entry_ends() {
 }
 
 #[test]
+fn no_command_reaches_the_disk_once_memory_has_shrunk_and_each_time_it_is_told() {
+    let mut host = Host::new();
+    host.create_pair(1, 16);
+    let prps = [host.alloc(PAGE), 0];
+    host.shrink();
+    let ranges = host.dsm_ranges(&[(0, 8)]);
+    for times in 1..=3 {
+        // Either may have been read half before, with zeroes at its end.
+        host.submit(1, host::sqe(WRITE, 1, prps, 0, 0));
+        host.submit(1, host::dsm(1, [ranges, 0], 1));
+        host.ring(1);
+        (0..=HEALTH_PASSES).for_each(|_| host.pass());
+        let told = |reply: &FromGroup| *reply == FromGroup::Event(GroupEvent::MemoryBad);
+        assert_eq!(host.replies().into_iter().filter(told).count(), times);
+        assert_eq!(host.device().submitted(), 0);
+        host.unmap_all();
+        host.map_again();
+    }
+}
+
+#[test]
 fn memory_that_is_not_mapped_is_a_data_transfer_error() {
     let mut host = Host::new();
     host.create_pair(1, 16);

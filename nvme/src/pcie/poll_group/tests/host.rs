@@ -1,6 +1,7 @@
 //! The other side: guest memory, queues in it, doorbells and interrupts.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -48,6 +49,7 @@ pub(super) struct Host {
     group: Option<PollGroup>,
     regions: Vec<MemoryRegion>,
     memory: GuestMemory,
+    file: File,
     next_free: u64,
     sqs: HashMap<u16, Sq>,
     cqs: HashMap<u16, Cq>,
@@ -100,7 +102,7 @@ impl Host {
         let state = ControllerState::new(QUEUES, DEPTH).unwrap();
         let doorbells =
             SharedPages::new("test", doorbell_file_bytes(QUEUES), Seal::Doorbells).unwrap();
-        let (backing, _fd) = Backing::memfd("guest", MEMORY_BYTES, PageKind::Normal).unwrap();
+        let (backing, file) = Backing::memfd("guest", MEMORY_BYTES, PageKind::Normal).unwrap();
         let protection = Protection {
             read: true,
             write: true,
@@ -132,6 +134,7 @@ impl Host {
             group: None,
             regions: Vec::new(),
             memory,
+            file: file.into(),
             next_free: PAGE,
             sqs: HashMap::new(),
             cqs: HashMap::new(),
@@ -264,6 +267,14 @@ impl Host {
 
     pub(super) fn unmap_all(&mut self) -> u64 {
         self.ask(ToGroup::UnmapAll)
+    }
+
+    /// Takes all of the memory away, and touches it: from then on both sides see zeroes, and what
+    /// they write in their place.
+    pub(super) fn shrink(&self) {
+        bdev::memory::install_sigbus_handler();
+        self.file.set_len(0).unwrap();
+        self.read(0, &mut [0]);
     }
 
     pub(super) fn map_again(&mut self) {
