@@ -138,7 +138,7 @@ impl FileChannel {
             result,
             cancelled,
         } = finished;
-        let durable = request.is_durable();
+        let at_sync = request.is_at_sync();
         let Io { tag, op, .. } = *request.io();
         let status = match request.advance(result) {
             Next::Done(status) => status,
@@ -147,7 +147,7 @@ impl FileChannel {
                 errno,
                 offset,
             } => {
-                if durable && status == Status::WriteError {
+                if at_sync {
                     self.disk.lose_cache();
                 }
                 // A guest that takes its memory away is told, but is no fault of the disk.
@@ -258,11 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_broken_promise_of_the_page_cache_ends_all_flushes() {
+    fn only_a_sync_of_the_page_cache_that_fails_ends_all_flushes() {
         let (flush, write) = (|| io(Op::Flush, 0, 0), || io(Op::Write, 0, 1));
         let cases = [
             (flush(), libc::EIO, Status::WriteError, false),
-            (fua(Op::Write), libc::EIO, Status::WriteError, false),
+            (flush(), libc::ENOSPC, Status::CapacityExceeded, false),
+            (flush(), libc::EDQUOT, Status::CapacityExceeded, false),
+            (fua(Op::Write), libc::EIO, Status::WriteError, true),
             (fua(Op::Write), libc::ENOSPC, Status::CapacityExceeded, true),
             (fua(Op::Read), libc::EIO, Status::ReadError, true),
             (write(), libc::EIO, Status::WriteError, true),

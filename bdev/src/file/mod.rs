@@ -103,6 +103,7 @@ impl File {
         let layout = Layout {
             block_size,
             direct: opened.direct,
+            cached: opened.cached,
             punches: opened.punches,
         };
         let writable = !opened.geometry.read_only;
@@ -137,7 +138,7 @@ impl File {
         // Relaxed, as the load in `cache_is_lost`: the flag stands for itself. A flush that must
         // see it follows the failed one's completion, which came from another core by way of the
         // guest.
-        if self.layout.direct.is_none() {
+        if self.layout.cached {
             self.cache_lost.store(true, Ordering::Relaxed);
         }
     }

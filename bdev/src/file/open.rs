@@ -33,6 +33,8 @@ pub(super) struct Opened {
     pub(super) geometry: Geometry,
     /// Set if the file was switched to O_DIRECT.
     pub(super) direct: Option<DirectAlignment>,
+    /// Whether requests may go through the page cache all the same.
+    pub(super) cached: bool,
     /// Whether blocks can be deallocated and then read as zeroes.
     pub(super) punches: bool,
 }
@@ -199,8 +201,10 @@ fn measure(config: &FileConfig, mut file: fs::File) -> Result<Opened, Error> {
     }
     let metadata = file.metadata().map_err(examine)?;
     let path = fs::canonicalize(&config.path).map_err(examine)?;
+    let (direct, cached) = settle(config, &file, &metadata)?;
     Ok(Opened {
-        direct: settle(config, &file, &metadata)?,
+        direct,
+        cached,
         punches: !config.read_only && punches(&file, &metadata, bytes),
         geometry: Geometry {
             optimal_io_bytes: optimal(config, &metadata),
@@ -224,17 +228,23 @@ fn optimal(config: &FileConfig, metadata: &fs::Metadata) -> u32 {
 }
 
 /// Decides about O_DIRECT, and sets the flags that requests need: the kernel would fail some of
-/// them on a descriptor with O_NONBLOCK.
+/// them on a descriptor with O_NONBLOCK. Also whether requests may go through the page cache: a
+/// file system that tells nothing of O_DIRECT may take the flag and not heed it.
 fn settle(
     config: &FileConfig,
     file: &fs::File,
     metadata: &fs::Metadata,
-) -> Result<Option<DirectAlignment>, Error> {
+) -> Result<(Option<DirectAlignment>, bool), Error> {
+    let told = uring::direct_alignment(file.as_fd());
     let direct = match config.direct {
-        Some(false) => Ok(None),
-        _ => try_direct(config.block_size, file, metadata).map(Some),
+        Some(false) => Ok((None, true)),
+        _ => {
+            let wanted = told.unwrap_or_else(|| Some(assumed_alignment(metadata)));
+            try_direct(config.block_size, file, wanted)
+                .map(|alignment| (Some(alignment), told.is_none()))
+        }
     };
-    if !matches!(direct, Ok(Some(_))) {
+    if !matches!(direct, Ok((Some(_), _))) {
         let plain = fcntl(file, FcntlArg::F_SETFL(OFlag::empty()));
         plain.map_err(|errno| refused(config, "set up", errno.into()))?;
     }
@@ -250,18 +260,16 @@ fn settle(
             "disk {}: {path} goes through the page cache: {reason}",
             config.name
         );
-        Ok(None)
+        Ok((None, true))
     })
 }
 
 fn try_direct(
     block_size: u32,
     file: &fs::File,
-    metadata: &fs::Metadata,
+    wanted: Option<DirectAlignment>,
 ) -> Result<DirectAlignment, String> {
-    let alignment = uring::direct_alignment(file.as_fd())
-        .unwrap_or_else(|| Some(assumed_alignment(metadata)))
-        .ok_or("its file system has no O_DIRECT")?;
+    let alignment = wanted.ok_or("its file system has no O_DIRECT")?;
     if alignment.offset > block_size {
         let needed = alignment.offset;
         return Err(format!(

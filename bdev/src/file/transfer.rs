@@ -20,6 +20,9 @@ pub(super) struct Layout {
     pub(super) block_size: u32,
     /// What O_DIRECT needs, if it is used: no more than whole blocks.
     pub(super) direct: Option<DirectAlignment>,
+    /// Whether requests may go through the page cache: without O_DIRECT they do, and with it where
+    /// the file system only puts up with the flag.
+    pub(super) cached: bool,
     /// Whether blocks can be deallocated and then read as zeroes.
     pub(super) punches: bool,
 }
@@ -28,8 +31,8 @@ impl Layout {
     /// Whether a request may see half of another on one block. The device below keeps its own
     /// blocks whole, the page cache keeps nothing whole.
     pub(super) fn tears(&self) -> bool {
-        self.direct
-            .is_none_or(|direct| direct.offset < self.block_size)
+        let whole = |direct: DirectAlignment| direct.offset >= self.block_size;
+        self.cached || !self.direct.is_some_and(whole)
     }
 }
 
@@ -46,6 +49,7 @@ pub(crate) struct Transfer {
     done: u64,
     /// It goes on at multiples of this only.
     granule: u64,
+    cached: bool,
     retries: u32,
     /// Given back when the kernel no longer touches the blocks, whoever drops the request.
     _held: Held,
@@ -99,6 +103,7 @@ impl Transfer {
             len: u64::from(io.blocks) * block_size,
             done: 0,
             granule: layout.direct.map_or(1, |direct| u64::from(direct.offset)),
+            cached: layout.cached,
             retries: 0,
             _held: held,
             io,
@@ -143,8 +148,13 @@ impl Transfer {
         self.io
     }
 
+    /// Whether it is at a call that answers for what others have written, too.
+    pub(super) fn is_at_sync(&self) -> bool {
+        matches!(self.stage, Stage::Sync)
+    }
+
     /// Whether it is at a call that promises durability.
-    pub(super) fn is_durable(&self) -> bool {
+    fn is_durable(&self) -> bool {
         match self.call() {
             Call::Sync => true,
             Call::Write { durable, .. } => durable,
@@ -164,7 +174,10 @@ impl Transfer {
 
     fn refused(&mut self, errno: i32) -> Next {
         match (errno, &self.stage) {
-            (libc::EINTR | libc::EAGAIN | libc::ENOMEM, _) => self.again(errno),
+            (libc::EINTR, _) => self.again(errno),
+            // Whatever it is, the kernel tells it once: the next sync would succeed.
+            (libc::EAGAIN | libc::ENOMEM, Stage::Sync) => self.failed(errno),
+            (libc::EAGAIN | libc::ENOMEM, _) => self.again(errno),
             (libc::ECANCELED, _) => Next::Done(Status::Aborted),
             // The file system has no such fallocate, or the block device needs larger units.
             (libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL, Stage::Allocate(_)) => Next::Bounce,
@@ -285,7 +298,9 @@ impl Request for Transfer {
         match self.io.op {
             Op::Read | Op::Compare => Call::Read { offset, memory },
             Op::Write | Op::Unmap | Op::WriteZeroes { .. } | Op::Flush => {
-                let durable = self.io.fua;
+                // Through the page cache a durable write could fail for what another has written,
+                // and nobody could tell: there the write comes first, and then a sync.
+                let durable = self.io.fua && !self.cached;
                 Call::Write {
                     offset,
                     memory,
@@ -324,6 +339,7 @@ mod tests {
     const CACHED: Layout = Layout {
         block_size: 512,
         direct: None,
+        cached: true,
         punches: true,
     };
     const DIRECT: Layout = Layout {
@@ -331,6 +347,7 @@ mod tests {
             memory: 4,
             offset: 512,
         }),
+        cached: false,
         ..CACHED
     };
     const BUFFER_BYTES: u64 = 16384;
@@ -422,6 +439,9 @@ mod tests {
     #[test]
     fn an_interrupted_call_is_made_again_up_to_the_limit() {
         let guest = Guest::new();
+        let mut flush = transfer(&guest, Op::Flush, &[], &CACHED);
+        assert_eq!(flush.advance(-libc::EINTR), Next::Call);
+        assert!(matches!(flush.advance(-libc::ENOMEM), Next::Failed { .. }));
         for errno in [libc::EINTR, libc::EAGAIN, libc::ENOMEM] {
             let mut read = transfer(&guest, Op::Read, &[0..4096], &CACHED);
             for _ in 0..RETRIES_MAX {
@@ -549,9 +569,9 @@ mod tests {
     }
 
     #[test]
-    fn force_unit_access_is_part_of_a_write_and_follows_anything_else() {
+    fn force_unit_access_is_part_of_a_direct_write_and_follows_anything_else() {
         let guest = Guest::new();
-        let fua = |op| {
+        let fua = |op, layout| {
             let iovecs = match op {
                 Op::Read | Op::Write => guest.gather(&[0..4096]),
                 _ => guest.gather(&[]),
@@ -562,16 +582,21 @@ mod tests {
                     iovecs,
                     ..io(op, 0, 8)
                 },
-                &CACHED,
+                layout,
                 Held::NOTHING,
             )
         };
-        let mut write = fua(Op::Write);
+        let mut write = fua(Op::Write, &DIRECT);
         assert!(matches!(write.call(), Call::Write { durable: true, .. }));
         assert!(write.is_durable());
         assert_eq!(write.advance(4096), Next::Done(Status::Success));
-        for (op, result) in [(Op::Read, 4096), (Op::WriteZeroes { unmap: false }, 0)] {
-            let mut transfer = fua(op);
+        let zeroes = Op::WriteZeroes { unmap: false };
+        for (op, layout, result) in [
+            (Op::Write, &CACHED, 4096),
+            (Op::Read, &DIRECT, 4096),
+            (zeroes, &DIRECT, 0),
+        ] {
+            let mut transfer = fua(op, layout);
             assert!(!transfer.is_durable());
             assert_eq!(transfer.advance(result), Next::Call);
             assert!(matches!(transfer.call(), Call::Sync));
