@@ -8,6 +8,10 @@
 //! meet by chance; that costs a pass and nothing else. Stripes are taken in ascending order, which
 //! among any number of requests that meet lets one through.
 //!
+//! A request of many blocks would find one of them claimed for ever while others come and go. One
+//! that has been tried often [insists](Claimant::insist): until it has its blocks nobody is granted
+//! a claim, and those that are granted come back.
+//!
 //! # One channel pays nothing
 //!
 //! As long as a device has one channel its requests touch no stripe: the channel only notes, in a
@@ -50,6 +54,10 @@ pub struct Claims {
     stripe_shift: u32,
     /// How many claimants there are.
     claimants: AtomicUsize,
+    /// The number of the claimant that insists; 0 = nobody does. Relaxed: it guards nothing.
+    insisting: AtomicU32,
+    /// The number that the next claimant gets.
+    next_number: AtomicU32,
     /// All that are, for one that opens.
     members: Mutex<Vec<Weak<Member>>>,
     /// Without it every request claims, always.
@@ -83,6 +91,8 @@ impl Claims {
             stripes: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
             stripe_shift: (STRIPE_BYTES / block_size.max(1)).max(1).ilog2(),
             claimants: AtomicUsize::new(0),
+            insisting: AtomicU32::new(0),
+            next_number: AtomicU32::new(1),
             members: Mutex::default(),
             barrier,
         })
@@ -103,6 +113,7 @@ impl Claims {
         self.claimants.fetch_add(1, Ordering::SeqCst);
         drop(members);
         let claimant = Claimant {
+            number: self.next_number.fetch_add(1, Ordering::Relaxed),
             claims: Arc::clone(self),
             member,
             others,
@@ -189,6 +200,7 @@ impl Claim {
 /// One channel's part in the claims of its device.
 #[derive(Debug)]
 pub struct Claimant {
+    number: u32,
     claims: Arc<Claims>,
     member: Arc<Member>,
     /// Those who were there before us and may still have requests under way without a claim.
@@ -207,6 +219,28 @@ impl Claimant {
             });
         }
         self.try_claim_among_others(blocks, mode)
+    }
+
+    /// As [`try_claim`](Self::try_claim), for a request that has met claims for long: while it
+    /// meets one, nobody is granted another. For devices on which every request claims. To be
+    /// called until it is granted, or [`relent`](Self::relent).
+    pub fn insist(&mut self, blocks: Range<u64>, mode: Mode) -> Option<Claim> {
+        let insisting = &self.claims.insisting;
+        let first =
+            insisting.compare_exchange(0, self.number, Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_err_and(|other| other != self.number) {
+            return None;
+        }
+        let claim = self.claims.try_claim(blocks, mode)?;
+        self.relent();
+        Some(claim)
+    }
+
+    /// Insists no longer.
+    pub fn relent(&mut self) {
+        let insisting = &self.claims.insisting;
+        // Another's is left as it is.
+        let _ = insisting.compare_exchange(self.number, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Gives a claim of this claimant back.
@@ -256,7 +290,7 @@ impl Claimant {
         // Who once was seen without an unclaimed request has none any more, as long as we are here.
         self.others
             .retain(|other| other.unclaimed.load(Ordering::Acquire) != 0);
-        if !self.others.is_empty() {
+        if !self.others.is_empty() || self.claims.insisting.load(Ordering::Relaxed) != 0 {
             return None;
         }
         self.claims.try_claim(blocks, mode)
@@ -265,6 +299,7 @@ impl Claimant {
 
 impl Drop for Claimant {
     fn drop(&mut self) {
+        self.relent();
         // Release: the partner is the load in `alone`, of one who is alone again.
         self.claims.claimants.fetch_sub(1, Ordering::Release);
     }

@@ -78,6 +78,28 @@ fn readers_share_and_writers_do_not() {
 }
 
 #[test]
+fn nobody_is_granted_a_claim_while_one_insists() {
+    let claims = Claims::among_requests(4096);
+    let (mut one, mut two) = (claims.claimant().unwrap(), claims.claimant().unwrap());
+    let held = one.try_claim(3..4, EXCLUSIVE).unwrap();
+    assert_eq!(two.insist(0..100, EXCLUSIVE), None);
+    assert_eq!(one.try_claim(200..201, SHARED), None);
+    assert_eq!(one.insist(200..201, SHARED), None, "one at a time");
+    one.relent();
+    assert_eq!(one.try_claim(200..201, SHARED), None, "another's stays");
+    one.release(held);
+    let granted = two.insist(0..100, EXCLUSIVE).unwrap();
+    let beside = one.try_claim(200..201, SHARED).unwrap();
+    assert_eq!(two.insist(200..201, EXCLUSIVE), None);
+    drop(two);
+    let other = one.try_claim(300..301, SHARED).unwrap();
+    one.release(other);
+    one.release(beside);
+    one.release(granted);
+    assert!(untouched(&claims));
+}
+
+#[test]
 fn blocks_smaller_than_a_stripe_share_it() {
     let claims = Claims::new(512);
     let (mut one, mut two) = (claims.claimant().unwrap(), claims.claimant().unwrap());

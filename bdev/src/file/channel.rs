@@ -21,6 +21,9 @@ const DEPTH: usize = 128;
 /// Waiting requests that are tried again in one pass.
 const RETRIES_PER_PASS: usize = 16;
 
+/// How often a request is tried before it insists on its blocks.
+const TRIES_MAX: u32 = 256;
+
 pub(super) struct FileChannel {
     disk: Arc<File>,
     lane: Lane<Transfer>,
@@ -28,8 +31,14 @@ pub(super) struct FileChannel {
     /// None where the kernel keeps blocks whole.
     claimant: Option<Rc<RefCell<Claimant>>>,
     /// Requests that met a claim.
-    waiting: VecDeque<Io>,
+    waiting: VecDeque<Waiting>,
     completions: CompletionQueue,
+}
+
+/// A request that met a claim, and how often.
+struct Waiting {
+    io: Io,
+    tries: u32,
 }
 
 /// The blocks of a request, held until it is dropped.
@@ -79,8 +88,8 @@ impl FileChannel {
         })
     }
 
-    /// The request's blocks. None if others have some of them.
-    fn hold(&self, io: &Io) -> Option<Held> {
+    /// The request's blocks. None if others have some of them, after so many tries before.
+    fn hold(&self, io: &Io, tries: u32) -> Option<Held> {
         let mode = match io.op {
             Op::Read | Op::Compare => Mode::Shared,
             Op::Write | Op::Unmap | Op::WriteZeroes { .. } => Mode::Exclusive,
@@ -90,7 +99,10 @@ impl FileChannel {
             return Some(Held::NOTHING);
         };
         let blocks = io.lba..io.lba + u64::from(io.blocks);
-        let claim = claimant.borrow_mut().try_claim(blocks, mode)?;
+        let claim = match tries < TRIES_MAX {
+            true => claimant.borrow_mut().try_claim(blocks, mode)?,
+            false => claimant.borrow_mut().insist(blocks, mode)?,
+        };
         let claim = Some((Rc::clone(claimant), claim));
         Some(Held { claim })
     }
@@ -112,21 +124,29 @@ impl FileChannel {
         self.lane.start(transfer).map_err(Transfer::into_io)
     }
 
+    /// Lets others go on; a request that still has to insist does so again.
+    fn relent(&self) {
+        if let Some(claimant) = &self.claimant {
+            claimant.borrow_mut().relent();
+        }
+    }
+
     /// Tries some of the waiting requests again, the longest waiting first.
     fn retry(&mut self) {
         for _ in 0..self.waiting.len().min(RETRIES_PER_PASS) {
             if !self.lane.has_room() {
                 return;
             }
-            let Some(io) = self.waiting.pop_front() else {
+            let Some(Waiting { io, tries }) = self.waiting.pop_front() else {
                 return;
             };
-            let started = match self.hold(&io) {
+            let started = match self.hold(&io, tries) {
                 Some(held) => self.start(io, held),
                 None => Err(io),
             };
             if let Err(io) = started {
-                self.waiting.push_back(io);
+                let tries = tries.saturating_add(1);
+                self.waiting.push_back(Waiting { io, tries });
             }
         }
     }
@@ -183,10 +203,10 @@ impl Channel for FileChannel {
             self.completions.push(io.tag, status);
             return Ok(());
         }
-        match self.hold(&io) {
+        match self.hold(&io, 0) {
             Some(held) => self.start(io, held),
             None => {
-                self.waiting.push_back(io);
+                self.waiting.push_back(Waiting { io, tries: 1 });
                 Ok(())
             }
         }
@@ -207,11 +227,20 @@ impl Channel for FileChannel {
     }
 
     fn cancel(&mut self, tag: Tag) {
-        if let Some(at) = self.waiting.iter().position(|io| io.tag == tag) {
+        let waiting = |waiting: &Waiting| waiting.io.tag == tag;
+        if let Some(at) = self.waiting.iter().position(waiting) {
             self.waiting.remove(at);
+            self.relent();
             self.completions.push(tag, Status::Aborted);
         }
         self.lane.cancel(|transfer| transfer.io().tag == tag);
+    }
+}
+
+impl Drop for FileChannel {
+    /// What the kernel still has keeps the claimant, but nobody insists any more.
+    fn drop(&mut self) {
+        self.relent();
     }
 }
 

@@ -588,6 +588,33 @@ fn requests_for_claimed_blocks_wait_and_are_cancelled_or_go_on() {
 }
 
 #[test]
+fn a_request_of_many_blocks_gets_them_from_others_that_never_rest() {
+    let folder = in_memory();
+    let config = config(&folder.path().join("disk"), 4096);
+    let disk = open(config);
+    let mut others = disk.claims.as_ref().unwrap().claimant().unwrap();
+    let mut rig = Rig::new(&disk);
+    let mut held = others.try_claim(0..1, Mode::Exclusive);
+    let zeroes = io(Op::WriteZeroes { unmap: false }, 0, 256);
+    rig.channel.submit(zeroes).unwrap();
+    let mut completed = Vec::with_capacity(1);
+    // At each poll the others have some block, as long as they are granted any.
+    let polled = (1..100_000).take_while(|poll| {
+        let next = others.try_claim(poll % 256..poll % 256 + 1, Mode::Exclusive);
+        if let Some(claim) = std::mem::replace(&mut held, next) {
+            others.release(claim);
+        }
+        rig.guest.context.flush();
+        rig.channel.poll(&mut completed);
+        completed.is_empty()
+    });
+    assert!(polled.count() > 100, "the others had the blocks");
+    assert_eq!(completed.len(), 1, "it is never granted its blocks");
+    let claim = held.or_else(|| others.try_claim(0..1, Mode::Shared));
+    others.release(claim.expect("nobody insists any more"));
+}
+
+#[test]
 fn a_dropped_channel_gives_its_claims_back_once_the_kernel_is_done() {
     let folder = in_memory();
     let config = config(&folder.path().join("disk"), 4096);
