@@ -77,6 +77,8 @@ pub struct File {
     geometry: Geometry,
     features: Features,
     layout: Layout,
+    /// Whether it was not there before.
+    created: bool,
     /// Where the kernel does not keep blocks whole.
     claims: Option<Arc<Claims>>,
     /// A flush has failed, so data in the page cache may be gone: see the head of this module.
@@ -111,6 +113,7 @@ impl File {
             uuid: uuid.unwrap_or_else(|| derived_uuid("file", &name, Some(&opened.path))),
             name,
             path: opened.path,
+            created: opened.created,
             file: Arc::new(opened.file),
             geometry: opened.geometry,
             features: Features {
@@ -125,6 +128,24 @@ impl File {
             cache_lost: AtomicBool::new(false),
             errors: ErrorLog::new(),
         }))
+    }
+
+    /// Removes the file if [`open`](Self::open) has made it, for one who could not go on. What
+    /// the path leads to by now stays if it is another file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] with what the system refused.
+    pub fn remove_if_created(&self) -> Result<(), Error> {
+        if !self.created {
+            return Ok(());
+        }
+        open::remove(&self.file, &self.path).map_err(|source| Error::File {
+            name: self.name.clone(),
+            action: "remove",
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Whether requests bypass the page cache.

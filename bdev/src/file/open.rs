@@ -37,6 +37,8 @@ pub(super) struct Opened {
     pub(super) cached: bool,
     /// Whether blocks can be deallocated and then read as zeroes.
     pub(super) punches: bool,
+    /// Whether it was not there before.
+    pub(super) created: bool,
 }
 
 /// Opens or creates the file.
@@ -108,17 +110,16 @@ fn open_existing(config: &FileConfig, metadata: &fs::Metadata) -> Result<fs::Fil
         } else {
             OFlag::empty()
         };
-    let opened = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .read(true)
         .write(!config.read_only)
-        .custom_flags(flags.bits())
-        .open(&config.path);
-    let file = match opened {
-        Err(error) if exclusive && error.kind() == ErrorKind::ResourceBusy => {
-            return Err(in_use(config));
-        }
-        other => other.map_err(|error| refused(config, "open", error))?,
-    };
+        .custom_flags(flags.bits());
+    let file = patiently(config, || match options.open(&config.path) {
+        Err(error) if exclusive && error.kind() == ErrorKind::ResourceBusy => Ok(None),
+        Err(error) => Err(refused(config, "open", error)),
+        Ok(file) => Ok(Some(file)),
+    })?;
     let metadata = file
         .metadata()
         .map_err(|error| refused(config, "examine", error))?;
@@ -142,12 +143,28 @@ fn create(config: &FileConfig, bytes: u64) -> Result<Opened, Error> {
             .and_then(|()| make_durable(&file, &config.path));
         grown.map_err(|error| refused(config, "give the full size to", error))
     });
+    let identity = file.try_clone();
     let opened = grown.and_then(|()| measure(config, file));
-    if opened.is_err() {
-        // The error that led here says more than one about the removal would.
-        let _ = fs::remove_file(&config.path);
+    match opened {
+        Ok(opened) => Ok(Opened {
+            created: true,
+            ..opened
+        }),
+        Err(error) => {
+            // The error that led here says more than one about the removal would.
+            let _ = identity.and_then(|file| remove(&file, &config.path));
+            Err(error)
+        }
     }
-    opened
+}
+
+/// Removes a file that we have made, unless the path leads to another by now.
+pub(super) fn remove(file: &fs::File, path: &Path) -> io::Result<()> {
+    let (ours, found) = (file.metadata()?, fs::symlink_metadata(path)?);
+    if (ours.dev(), ours.ino()) == (found.dev(), found.ino()) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// A file that is new outlives the power only once its directory is written too.
@@ -175,16 +192,27 @@ fn lock(config: &FileConfig, file: &fs::File) -> Result<(), Error> {
         l_len: 0,
         l_pid: 0,
     };
+    patiently(config, || match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
+        Ok(_) => Ok(Some(())),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+        Err(errno) => Err(refused(config, "lock", errno.into())),
+    })
+}
+
+/// Tries, as long as others have the file, for [`LOCK_PATIENCE`].
+fn patiently<T>(
+    config: &FileConfig,
+    mut attempt: impl FnMut() -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
-            Ok(_) => return Ok(()),
-            Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < deadline => {
-                thread::sleep(LOCK_INTERVAL);
-            }
-            Err(Errno::EAGAIN | Errno::EACCES) => return Err(in_use(config)),
-            Err(errno) => return Err(refused(config, "lock", errno.into())),
+        if let Some(had) = attempt()? {
+            return Ok(had);
         }
+        if Instant::now() >= deadline {
+            return Err(in_use(config));
+        }
+        thread::sleep(LOCK_INTERVAL);
     }
 }
 
@@ -205,6 +233,7 @@ fn measure(config: &FileConfig, mut file: fs::File) -> Result<Opened, Error> {
     Ok(Opened {
         direct,
         cached,
+        created: false,
         punches: !config.read_only && punches(&file, &metadata, bytes),
         geometry: Geometry {
             optimal_io_bytes: optimal(config, &metadata),
@@ -456,6 +485,26 @@ mod tests {
         assert!(path.exists(), "it is not ours");
         let beyond = folder.path().join("no").join("disk");
         assert_refused(&config(&beyond, 512), "cannot create");
+    }
+
+    #[test]
+    fn only_the_very_file_that_was_created_is_removed() {
+        let folder = in_memory();
+        let path = folder.path().join("disk");
+        let config = config(&path, 512);
+        let disk = open(config.clone());
+        disk.remove_if_created().unwrap();
+        assert!(!path.exists());
+        let disk = open(config.clone());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, [7; 512]).unwrap();
+        disk.remove_if_created().unwrap();
+        let config = FileConfig {
+            size: None,
+            ..config
+        };
+        open(config).remove_if_created().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), [7; 512]);
     }
 
     #[test]

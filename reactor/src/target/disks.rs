@@ -1,6 +1,5 @@
 //! The disks of a target, by name.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,7 +14,8 @@ use crate::config::{BdevConfig, BdevKind};
 /// could not be built leaves nothing behind.
 pub struct Disks {
     bdevs: Vec<Arc<dyn Bdev>>,
-    created: Vec<PathBuf>,
+    /// Those that may have been created.
+    files: Vec<Arc<File>>,
 }
 
 impl Disks {
@@ -26,7 +26,7 @@ impl Disks {
     pub fn open(configs: &[BdevConfig]) -> anyhow::Result<Disks> {
         let mut disks = Disks {
             bdevs: Vec::new(),
-            created: Vec::new(),
+            files: Vec::new(),
         };
         for config in configs {
             let bdev = disks.open_one(config)?;
@@ -60,20 +60,16 @@ impl Disks {
                 read_only,
                 direct,
             } => {
-                let missing = !path.exists();
-                let config = FileConfig {
+                let file = File::open(FileConfig {
                     name,
                     uuid,
-                    path: path.clone(),
+                    path,
                     size,
                     block_size,
                     read_only,
                     direct,
-                };
-                let file = File::open(config)?;
-                if missing {
-                    self.created.push(path);
-                }
+                })?;
+                self.files.push(Arc::clone(&file));
                 file
             }
         })
@@ -92,16 +88,16 @@ impl Disks {
 
     /// The disks, for good.
     pub fn keep(mut self) -> Vec<Arc<dyn Bdev>> {
-        self.created.clear();
+        self.files.clear();
         std::mem::take(&mut self.bdevs)
     }
 }
 
 impl Drop for Disks {
     fn drop(&mut self) {
-        for path in &self.created {
-            if let Err(error) = std::fs::remove_file(path) {
-                tracing::warn!(path = %path.display(), %error, "a new file is left behind");
+        for file in &self.files {
+            if let Err(error) = file.remove_if_created() {
+                tracing::warn!(%error, "a new file is left behind");
             }
         }
     }
