@@ -37,9 +37,16 @@ const RUN_HELP: &str = "\
 Sizes are digits with an optional k, m, g or t and an optional iB, in powers of 1024: 4k, 512MiB.
 
 With --verify each logical block carries its address, the seed and a generation. Writing modes read
-everything back when they are done; `--rw read --verify` checks what an earlier run with the same
-seed has written. Exit status: 0 if all went well, 1 if a command or the verification failed, 2 if
-the run could not begin.";
+back what they wrote when they are done, and so prove that the last write of each such block is
+there. Without --runtime, write and randwrite write each block of --size once, as far as whole
+commands fill it; randrw, and any mode with --runtime, write just the blocks that they come to.
+
+`--rw read --verify` proves that each block holds, undamaged and in its place, what some earlier run
+with the same seed has written; a block that no such run wrote fails. It cannot tell the last such
+run from those before: to find stale data, give every writing run a --seed of its own.
+
+Exit status: 0 if all went well, 1 if a command or the verification failed, 2 if the run could not
+begin.";
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentifyOptions {

@@ -11,6 +11,7 @@ mod failure;
 mod job;
 mod ledger;
 mod pattern;
+mod permutation;
 mod rng;
 mod signals;
 mod tally;

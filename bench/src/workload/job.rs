@@ -166,7 +166,7 @@ impl Job {
         }
         let ledger = &mut Ledger::new(self.extent.chunks(), generation_of_now());
         let mut traffic = Checked {
-            pattern,
+            pattern: pattern.covering_all(),
             ledger,
             checker,
             waiting: None,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::extent::Chunk;
+use super::permutation::Permutation;
 use super::rng::Rng;
 
 /// In which order chunks are visited.
@@ -77,6 +78,8 @@ pub(crate) struct Pattern {
     left: u64,
     cursor: u64,
     rng: Rng,
+    /// The order in which each chunk comes exactly once, instead of random draws.
+    permutation: Option<Permutation>,
 }
 
 impl Pattern {
@@ -88,16 +91,28 @@ impl Pattern {
             left: if endless { u64::MAX } else { chunks },
             cursor: 0,
             rng: Rng::new(seed),
+            permutation: None,
         }
+    }
+
+    /// Has random writes that come to an end visit each chunk exactly once, as sequential ones do:
+    /// a later run finds all of them written then.
+    pub(crate) fn covering_all(mut self) -> Pattern {
+        let random_writes = self.shape.order == Order::Random && self.shape.mix == Mix::Writes;
+        if random_writes && self.left == self.chunks {
+            self.permutation = Some(Permutation::new(self.chunks, self.rng.next()));
+        }
+        self
     }
 
     /// The next command; none after the last.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Command> {
         self.left = self.left.checked_sub(1)?;
-        let chunk = match self.shape.order {
-            Order::Sequential => self.advance(),
-            Order::Random => self.rng.below(self.chunks),
+        let chunk = match (self.shape.order, &self.permutation) {
+            (Order::Sequential, _) => self.advance(),
+            (Order::Random, None) => self.rng.below(self.chunks),
+            (Order::Random, Some(permutation)) => permutation.at(self.left),
         };
         Some(Command {
             action: self.action(),
@@ -165,6 +180,29 @@ mod tests {
         chunks.sort_unstable();
         chunks.dedup();
         assert!((6100..6550).contains(&chunks.len()), "{}", chunks.len());
+    }
+
+    #[test]
+    fn random_writes_that_cover_all_visit_each_chunk_once_in_disorder() {
+        let covering = |mix, endless| {
+            let shape = Shape {
+                order: Order::Random,
+                mix,
+            };
+            let mut pattern = Pattern::new(shape, 1000, endless, 3).covering_all();
+            let commands = std::iter::from_fn(|| pattern.next()).take(1001);
+            commands.map(|command| command.chunk.0).collect::<Vec<_>>()
+        };
+        let mut chunks = covering(Mix::Writes, false);
+        assert!(!chunks.is_sorted());
+        chunks.sort_unstable();
+        assert!(chunks.into_iter().eq(0..1000));
+        // A mix reads what it has written, and time may allow for more than all of it.
+        assert_eq!(covering(Mix::Writes, true).len(), 1001);
+        let mut mixed = covering(Mix::Both { read_percent: 50 }, false);
+        mixed.sort_unstable();
+        mixed.dedup();
+        assert!(mixed.len() < 700, "{}", mixed.len());
     }
 
     #[test]

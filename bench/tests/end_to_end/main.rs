@@ -76,6 +76,29 @@ fn what_one_process_writes_another_one_verifies() {
 }
 
 #[test]
+fn a_random_run_writes_each_block_once_for_a_later_one_to_verify() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    // Sizes of commands that divide the disk and one that does not, on an empty disk and over the
+    // data of another seed: what a run leaves out shows as unwritten, or as that.
+    for (seed, options, blocks) in [
+        (1, "--bs 4k --iodepth 16", 8192),
+        (2, "--bs 4k --iodepth 64 --numjobs 3", 8192),
+        (3, "--bs 12k --iodepth 5 --numjobs 2 --size 4092k", 8184),
+        (4, "--bs 512 --iodepth 32", 8192),
+    ] {
+        let write = format!("--rw randwrite --verify --seed {seed} {options}");
+        let (text, _) = ends_with(&mut daemon.run(&write), 0);
+        assert!(text.contains(&format!("verify: {blocks} blocks")), "{text}");
+        let read = format!("--rw read --verify --bs 1k --size {}k --seed", blocks / 2);
+        ends_with(&mut daemon.run(&format!("{read} {seed}")), 0);
+        let (_, told) = ends_with(&mut daemon.run(&format!("{read} {}", seed - 1)), 1);
+        assert!(told.contains("another seed"), "{told}");
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_mixed_run_of_two_queues_verifies_and_reports_both_directions() {
     let folder = folder();
     let daemon = malloc(folder.path());
