@@ -3,6 +3,7 @@
 #   vmlinux           the kernel, uncompressed: QEMU starts it directly, by PVH
 #   initramfs.cpio    busybox, nvme-cli, fio, mkfs and what they need
 #   installer.cpio    the same, with all that a guest needs to make a disk bootable
+#   kernel_arguments  those that every guest gets
 
 guest_programs=(
     usr/bin/{dash,fio,kmod,lsblk,findmnt,stat,taskset}
@@ -32,6 +33,8 @@ set_up_guest() {
     make_boot_files "$build/boot/usr/share/bellwire" "$build/small.cpio"
     # The kernel unpacks archives that follow one another as one.
     { cat "$testbed/initramfs.cpio" && pack "$build/boot"; } >"$testbed/installer.cpio"
+
+    echo "$kernel_arguments" >"$testbed/kernel_arguments"
 
     rm -rf "$build"
     echo "$recipe" >"$testbed/recipe"

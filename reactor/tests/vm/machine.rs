@@ -24,15 +24,12 @@ enum Start {
 pub(crate) struct Machine {
     start: Start,
     image: &'static str,
+    /// Those beyond the test bed's.
     kernel_arguments: String,
     disks: Vec<&'static str>,
     iommu: bool,
     has_slot: bool,
 }
-
-/// What speeds a kernel up under software emulation, and does no harm elsewhere.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=reliable \
-                                no_timer_check random.trust_cpu=on bellwire=agent";
 
 impl Machine {
     /// A machine that starts the guest image's kernel.
@@ -40,7 +37,7 @@ impl Machine {
         Machine {
             start: Start::Kernel,
             image: "initramfs.cpio",
-            kernel_arguments: KERNEL_ARGUMENTS.to_owned(),
+            kernel_arguments: "bellwire=agent".to_owned(),
             disks: Vec::new(),
             iommu: false,
             has_slot: false,
@@ -133,8 +130,11 @@ impl Machine {
             Start::Kernel => {
                 arguments.option("-kernel", "", &stage.testbed("vmlinux"));
                 arguments.option("-initrd", "", &stage.testbed(self.image));
+                let common = fs::read_to_string(stage.testbed("kernel_arguments"));
+                let common = common.expect("kernel_arguments in the test bed: run ./scripts/test");
+                let all = format!("{} {}", common.trim(), self.kernel_arguments);
                 arguments.add("-append");
-                arguments.0.push(self.kernel_arguments.clone().into());
+                arguments.0.push(all.into());
             }
             Start::Bios => {}
             Start::Uefi => {
