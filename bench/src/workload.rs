@@ -1,8 +1,9 @@
 //! Workloads: what is asked of a target, by how many threads, and what came of it.
 //!
 //! Each job drives one queue from one thread, on a part of the namespace that no other job touches.
-//! Offsets are multiples of the size of a command, counted in [`Chunk`]s from the start of the
-//! job's part. This file places the jobs and watches over them; the loop itself is in [`job`].
+//! Offsets are multiples of the size of a command, counted in [`Chunk`](extent::Chunk)s from
+//! the start of the job's part. This file places the jobs and watches over them; the loop itself is
+//! in [`job`].
 
 mod block;
 mod error;
