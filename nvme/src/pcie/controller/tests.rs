@@ -3,6 +3,9 @@
 
 mod dma;
 mod events;
+mod hostile;
+mod interrupts;
 mod machine;
 mod queues;
 mod resets;
+mod resume;

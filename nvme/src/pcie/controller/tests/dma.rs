@@ -107,7 +107,13 @@ fn admin_commands_wait_for_the_memory_of_their_queue() {
 }
 
 #[test]
-fn a_deletion_that_waits_for_its_commands_completes_into_memory_that_came_back() {
+fn completions_that_wait_for_memory_outlive_the_process() {
+    for dies in [false, true] {
+        delete_while_memory_is_away(dies);
+    }
+}
+
+fn delete_while_memory_is_away(dies: bool) {
     let mut machine = Machine::new();
     machine.held_writes(1, 2);
     machine.submit(0, delete(AdminOpcode::DELETE_SQ, 1));
@@ -117,6 +123,10 @@ fn a_deletion_that_waits_for_its_commands_completes_into_memory_that_came_back()
     machine.device.hold(false);
     machine.settle();
     assert_eq!(statuses(&mut machine, 0), []);
+    if dies {
+        machine.rebuild();
+        machine.settle();
+    }
     machine.map(ADMIN);
     machine.map(IO);
     machine.settle();

@@ -100,13 +100,21 @@ fn null() -> Arc<dyn Bdev> {
     Null::new(config).unwrap()
 }
 
-fn region(iova: u64, len: u64) -> MemoryRegion {
-    let (backing, _fd) = Backing::memfd("guest", len, PageKind::Normal).unwrap();
+/// What the controller gets of a memory, and what the host has: a page more on either side.
+fn regions(iova: u64, len: u64) -> [MemoryRegion; 2] {
+    let (backing, _fd) = Backing::memfd("guest", len + 2 * PAGE, PageKind::Normal).unwrap();
     let protection = Protection {
         read: true,
         write: true,
     };
-    MemoryRegion::new(backing, 0, Iova(iova), len, protection).unwrap()
+    let region = |from: u64, iova: u64, len: u64| {
+        let backing = Arc::clone(&backing);
+        MemoryRegion::new(backing, from, Iova(iova), len, protection).unwrap()
+    };
+    [
+        region(PAGE, iova, len),
+        region(0, iova - PAGE, len + 2 * PAGE),
+    ]
 }
 
 fn groups(parts: &ControllerParts) -> Vec<PollGroup> {
@@ -120,7 +128,12 @@ fn groups(parts: &ControllerParts) -> Vec<PollGroup> {
 impl Machine {
     /// Memory mapped, MSI-X bound, enabled, with I/O queues 1 and 2 in different poll groups.
     pub(super) fn new() -> Machine {
-        let mut machine = Machine::with(config(), malloc());
+        Machine::on(&malloc())
+    }
+
+    /// The same, with `memory` as the second namespace.
+    pub(super) fn on(memory: &Arc<dyn Bdev>) -> Machine {
+        let mut machine = Machine::with(config(), Arc::clone(memory));
         machine.bind_vectors();
         machine.enable(16);
         machine.create_pair(1);
@@ -147,10 +160,12 @@ impl Machine {
             state: ControllerState::new(config.queues, config.depth).unwrap(),
             doorbells: SharedPages::new("doorbells", doorbells, Seal::Doorbells).unwrap(),
         };
-        let regions: Vec<_> = REGIONS.map(|(iova, len)| region(iova, len)).into();
         let mut memory = GuestMemory::new();
-        for region in &regions {
-            memory.map(region.clone()).unwrap();
+        let mut shared = Vec::new();
+        for (iova, len) in REGIONS {
+            let [controllers, hosts] = regions(iova, len);
+            shared.push(controllers);
+            memory.map(hosts).unwrap();
         }
         let mut machine = Machine {
             controller: Controller::new(parts.clone()).unwrap(),
@@ -158,7 +173,7 @@ impl Machine {
             parts,
             device,
             memory,
-            regions,
+            regions: shared,
             mapped: Vec::new(),
             vectors: (0..VECTORS).map(|_| Arc::default()).collect(),
             pin: Arc::default(),
@@ -320,6 +335,13 @@ impl Machine {
         cid
     }
 
+    /// Writes an entry of a queue as it is; does not ring.
+    pub(super) fn put_entry(&self, id: u16, index: u32, words: [u64; 8]) {
+        let pair = &self.pairs[&id];
+        let at = pair.sq + u64::from(index % pair.entries) * 64;
+        self.put(at, words.map(u64::to_le_bytes).as_flattened());
+    }
+
     /// The next completion, without consuming it.
     pub(super) fn peek(&self, id: u16) -> Option<Cqe> {
         let pair = &self.pairs[&id];
@@ -393,6 +415,13 @@ impl Machine {
         bytes
     }
 
+    /// The pages around what is mapped.
+    pub(super) fn guards(&self) -> Vec<u8> {
+        let around = REGIONS.map(|(iova, len)| [iova - PAGE, iova + len]);
+        let guard = |at: &u64| self.get(*at, PAGE);
+        around.as_flattened().iter().flat_map(guard).collect()
+    }
+
     /// Everything that the host has in memory.
     pub(super) fn whole_memory(&self) -> Vec<u8> {
         let whole = REGIONS.map(|(iova, len)| self.get(iova, len));
@@ -401,15 +430,18 @@ impl Machine {
 
     /// A pattern written to a disk by one queue is read back.
     pub(super) fn assert_works(&mut self, id: u16, nsid: Nsid) {
-        let (from, to) = (data(8), data(9));
-        let pattern: Vec<u8> = (0..PAGE).map(|n| (n * 31 >> 3) as u8).collect();
-        self.put(from, &pattern);
-        self.put(to, &[0; PAGE as usize]);
-        for (opcode, at) in [(NvmOpcode::WRITE, from), (NvmOpcode::READ, to)] {
-            let status = self.io(id, transfer(opcode, nsid, at, 64, 8));
-            assert_eq!(status, Status::SUCCESS);
-        }
-        assert_eq!(self.get(to, PAGE), pattern);
+        self.put(data(8), &pattern());
+        let write = transfer(NvmOpcode::WRITE, nsid, data(8), 64, 8);
+        assert_eq!(self.io(id, write), Status::SUCCESS);
+        self.assert_holds(id, nsid);
+    }
+
+    /// The disk has what [`Machine::assert_works`] wrote.
+    pub(super) fn assert_holds(&mut self, id: u16, nsid: Nsid) {
+        self.put(data(9), &[0; PAGE as usize]);
+        let read = transfer(NvmOpcode::READ, nsid, data(9), 64, 8);
+        assert_eq!(self.io(id, read), Status::SUCCESS);
+        assert_eq!(self.get(data(9), PAGE), pattern());
     }
 
     pub(super) fn held_writes(&mut self, id: u16, count: u64) {
@@ -420,6 +452,10 @@ impl Machine {
         self.settle();
         assert_eq!(self.device.held() as u64, count);
     }
+}
+
+fn pattern() -> Vec<u8> {
+    (0..PAGE).map(|n| (n * 31 >> 3) as u8).collect()
 }
 
 /// A page of the data memory.
