@@ -243,6 +243,13 @@ impl Claimant {
         let _ = insisting.compare_exchange(self.number, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// Whether another claimant may look at the blocks as soon as a claim is given back. One that
+    /// opens after this said no makes this thread pass a barrier first.
+    #[inline]
+    pub fn has_company(&self) -> bool {
+        self.claims.barrier.is_none() || self.claims.claimants.load(Ordering::Acquire) != 1
+    }
+
     /// Gives a claim of this claimant back.
     #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "a claim is given back once")]

@@ -187,6 +187,7 @@ impl Channel for MallocChannel {
     fn poll(&mut self, completed: &mut Vec<Completion>) {
         self.ended.drain_into(completed);
         let mut budget = ZERO_BYTES_PER_PASS;
+        let mut wrote = !self.waiting.is_empty();
         if !self.waiting.is_empty() {
             self.advance_waiting(completed, &mut budget);
         }
@@ -197,6 +198,7 @@ impl Channel for MallocChannel {
             let Some(task) = self.fresh.front_mut() else {
                 break;
             };
+            wrote |= task.io.op == Op::Write;
             match task.advance(&self.disk, &mut self.claimant, &mut budget) {
                 Some(status) => {
                     let tag = task.io.tag;
@@ -205,6 +207,10 @@ impl Channel for MallocChannel {
                 }
                 None => self.waiting.extend(self.fresh.pop_front()),
             }
+        }
+        if wrote {
+            // Before anybody is told.
+            self.disk.arena.settle();
         }
     }
 
@@ -282,6 +288,9 @@ impl Task {
         } = self.io;
         let claim = claimant.try_claim(lba..lba + u64::from(blocks), mode)?;
         let done = transfer(&disk.arena, disk.offset(lba), iovecs);
+        if mode == Mode::Exclusive && claimant.has_company() {
+            disk.arena.settle();
+        }
         claimant.release(claim);
         Some(done)
     }

@@ -81,15 +81,22 @@ impl Arena {
         true
     }
 
-    /// Copies the request's memory to `offset` on. False as in [`read`](Self::read).
+    /// Copies the request's memory to `offset` on. False as in [`read`](Self::read). Another thread
+    /// that learns of it must not do so before [`settle`](Self::settle).
     #[must_use]
     pub fn write(&self, offset: u64, iovecs: &IoVecs) -> bool {
         let Some((data, len)) = self.range(offset, iovecs.bytes()) else {
             return false;
         };
         // SAFETY: as in `read`.
-        unsafe { copy::raw_from_iovecs(iovecs, 0, data, len) };
+        unsafe { copy::raw_from_iovecs_past_caches(iovecs, data, len) };
         true
+    }
+
+    /// Ends all writes: whatever is stored after it is seen after them.
+    #[inline]
+    pub fn settle(&self) {
+        copy::drain();
     }
 
     /// Compares the request's memory with what is from `offset` on. False as in

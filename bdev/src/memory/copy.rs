@@ -12,6 +12,10 @@ use super::IoVecs;
 /// What a compare copies at a time: guest memory can change, so it is copied before it is judged.
 const COMPARE_BYTES: usize = 4096;
 
+/// What is written past the caches at a time.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
+
 /// Copies `data` into the request's memory, starting `offset` bytes into it. Returns how many bytes
 /// were copied or discarded.
 pub fn to_iovecs(data: &[u8], iovecs: &IoVecs, offset: u64) -> usize {
@@ -96,6 +100,37 @@ pub(super) unsafe fn raw_from_iovecs(
     })
 }
 
+/// As [`raw_from_iovecs`], past the caches: the lines of `data` are not read before they are
+/// overwritten, and nothing else loses its place to them. What was written is in no order with
+/// later stores until [`drain`].
+///
+/// # Safety
+///
+/// As for [`raw_from_iovecs`].
+pub(super) unsafe fn raw_from_iovecs_past_caches(
+    iovecs: &IoVecs,
+    data: *mut u8,
+    len: usize,
+) -> usize {
+    for_each_piece(iovecs, 0, len, |segment, at, len| {
+        if !segment.is_null() {
+            // SAFETY: as in `raw_to_iovecs`.
+            unsafe { bytes_past_caches(segment, data.add(at), len) };
+        }
+        true
+    })
+}
+
+/// Orders what was written past the caches before whatever is stored next.
+#[inline]
+pub(super) fn drain() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86_64 has it, and it does nothing but wait.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// As [`equal`], with memory that is not borrowed.
 ///
 /// # Safety
@@ -176,6 +211,46 @@ pub(super) unsafe fn bytes(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: promised by the caller.
     unsafe { ptr::copy_nonoverlapping(from, to, len) };
     compiler_fence(Ordering::SeqCst);
+}
+
+/// As [`bytes`], past the caches where that is quicker: whole lines of the destination.
+///
+/// # Safety
+///
+/// As for [`bytes`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+unsafe fn bytes_past_caches(from: *const u8, to: *mut u8, len: usize) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+
+    if len % LINE_BYTES != 0 || to.addr() % LINE_BYTES != 0 {
+        // SAFETY: promised by the caller.
+        return unsafe { bytes(from, to, len) };
+    }
+    for line in (0..len).step_by(LINE_BYTES) {
+        // SAFETY: the line lies within both, and `to` is aligned to lines.
+        unsafe {
+            let from = from.add(line).cast::<__m128i>();
+            let to = to.add(line).cast::<__m128i>();
+            let words: [__m128i; 4] = std::array::from_fn(|n| _mm_loadu_si128(from.add(n)));
+            for (n, word) in words.into_iter().enumerate() {
+                _mm_stream_si128(to.add(n), word);
+            }
+        }
+    }
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// Other machines copy as always.
+///
+/// # Safety
+///
+/// As for [`bytes`].
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+unsafe fn bytes_past_caches(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: promised by the caller.
+    unsafe { bytes(from, to, len) };
 }
 
 /// Brings the cache line of an address near. Any address is fine.
