@@ -48,7 +48,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> ExitCode {
     let done: Result<bool, Box<dyn Error>> = match cli.command {
         Command::Identify(options) => identify::run(&options).map(|()| true).map_err(Into::into),
-        Command::Micro(options) => micro::run(&options).map(|()| true).map_err(Into::into),
+        Command::Micro(options) => micro::run(options.case, options.commands)
+            .map(|()| true)
+            .map_err(Into::into),
         Command::Run(options) => bench(&options).map_err(Into::into),
     };
     match done {

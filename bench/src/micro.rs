@@ -20,8 +20,6 @@ use nvme::pcie::poll_group::{GroupSeed, PollGroup};
 use nvme::pcie::state::ControllerState;
 use nvme::spec::{Cqe, Nsid, NvmOpcode, QueueId, Status};
 
-use crate::cli::MicroOptions;
-
 /// Entries of a queue, and slots for its commands.
 const ENTRIES: u32 = 256;
 /// Commands that are submitted together.
@@ -129,13 +127,13 @@ impl From<bdev::memory::MemoryError> for MicroError {
     }
 }
 
-/// Measures what the options ask for, and prints a line for each case.
-pub(crate) fn run(options: &MicroOptions) -> Result<(), MicroError> {
+/// Measures one case or all, this many commands each, and prints a line for each case.
+pub(crate) fn run(wanted: Option<Case>, commands: u32) -> Result<(), MicroError> {
     for case in CASES {
-        if options.case.is_some_and(|wanted| wanted != case) {
+        if wanted.is_some_and(|wanted| wanted != case) {
             continue;
         }
-        let steps = options.commands.next_multiple_of(BURST);
+        let steps = commands.next_multiple_of(BURST);
         let ns = measure(case, steps)?;
         println!("{:<36} {:>8.1} ns  ({steps} times)", case.step(), ns);
     }

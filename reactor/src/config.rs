@@ -3,6 +3,7 @@
 
 mod bdev;
 mod controller;
+pub mod error;
 mod grammar;
 
 use std::collections::{HashMap, HashSet};
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::bdev::{BdevConfig, BdevKind};
 pub use self::controller::ControllerConfig;
+pub use self::error::ConfigError;
+use self::error::config_error;
 use crate::cpu::CoreMask;
 use crate::idle::Idle;
 
@@ -36,17 +39,6 @@ pub struct Config {
     /// Whether arguments for VMMs are printed.
     pub print_qemu: bool,
 }
-
-/// What is wrong with a configuration: one sentence that names what, where and why.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(pub String);
-
-/// Makes a [`ConfigError`] from a format string.
-macro_rules! config_error {
-    ($($arg:tt)*) => { crate::config::ConfigError(format!($($arg)*)) };
-}
-pub(crate) use config_error;
 
 impl Config {
     /// Checks what holds between the parts.

@@ -14,7 +14,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, config_error};
+use crate::config::error::{ConfigError, config_error};
 
 /// Highest core number plus one.
 const CORES_MAX: usize = 1024;

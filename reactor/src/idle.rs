@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, config_error};
+use crate::config::error::{ConfigError, config_error};
 
 /// How long nothing may have happened before a reactor sleeps: guests that are at work pause for
 /// less.

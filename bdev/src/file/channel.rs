@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::claims::{Claim, Claimant, Mode};
+use crate::claims::{Claimant, Mode};
 use crate::completions::CompletionQueue;
 use crate::memory::BufferPool;
 use crate::uring::{Finished, Lane};
 use crate::{Channel, Completion, Io, Op, Status, Tag};
 
 use super::File;
+use super::held::Held;
 use super::transfer::{Next, Transfer};
 
 /// Requests that are not with the kernel: they were answered at once, or wait for blocks that
@@ -39,25 +40,6 @@ pub(super) struct FileChannel {
 struct Waiting {
     io: Io,
     tries: u32,
-}
-
-/// The blocks of a request, held until it is dropped.
-#[derive(Debug)]
-pub(super) struct Held {
-    claim: Option<(Rc<RefCell<Claimant>>, Claim)>,
-}
-
-impl Held {
-    /// Of a request that does not need its blocks for itself.
-    pub(super) const NOTHING: Held = Held { claim: None };
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some((claimant, claim)) = self.claim.take() {
-            claimant.borrow_mut().release(claim);
-        }
-    }
 }
 
 impl FileChannel {
@@ -103,8 +85,7 @@ impl FileChannel {
             true => claimant.borrow_mut().try_claim(blocks, mode)?,
             false => claimant.borrow_mut().insist(blocks, mode)?,
         };
-        let claim = Some((Rc::clone(claimant), claim));
-        Some(Held { claim })
+        Some(Held::new(claimant, claim))
     }
 
     /// Queues the request for the kernel, or hands it back for want of a buffer.

@@ -27,6 +27,7 @@
 
 mod channel;
 mod error_log;
+mod held;
 mod open;
 mod transfer;
 

@@ -5,7 +5,7 @@ use crate::memory::{Buffer, copy};
 use crate::uring::{Call, DirectAlignment, Memory, Request};
 use crate::{Io, Op, Status};
 
-use super::channel::Held;
+use super::held::Held;
 
 /// How often in a row a call may be interrupted, or bring nothing, before the request fails.
 const RETRIES_MAX: u32 = 16;

@@ -13,6 +13,7 @@ use crate::spec::identify::{
     Nmic, Nsattr, Nsfeat, Oacs, Oncs, Sgls, Vwc, cns, zeroed,
 };
 use crate::spec::registers::{Cc, Vs};
+use crate::spec::text::pad;
 use crate::spec::{Nsid, Status};
 use crate::subsystem::{FIRMWARE, Subsystem};
 
@@ -80,13 +81,6 @@ fn page(bytes: &[u8]) -> Page {
     let mut page = Box::new([0; IDENTIFY_BYTES]);
     page[..bytes.len()].copy_from_slice(bytes);
     page
-}
-
-/// Writes a text into a field, padded with spaces.
-pub fn pad(field: &mut [u8], text: &str) {
-    field.fill(b' ');
-    let length = field.len().min(text.len());
-    field[..length].copy_from_slice(&text.as_bytes()[..length]);
 }
 
 fn controller(input: &IdentifyInput<'_>) -> IdentifyController {

@@ -13,6 +13,7 @@ use crate::spec::log_page::{
     ActiveFirmware, CommandEffects, Effect, ErrorEntry, ErrorStatus, FeatureEffects, FirmwareSlots,
     MI_EFFECTS_BYTES, PageSupport, Smart, SupportedPages, lid,
 };
+use crate::spec::text::pad;
 use crate::spec::{AdminOpcode, NvmOpcode, QueueId, Status};
 use crate::subsystem::FIRMWARE;
 
@@ -143,7 +144,7 @@ fn smart(input: &LogInput<'_>) -> Smart {
 fn firmware_slots() -> FirmwareSlots {
     let mut slots = FirmwareSlots::new_zeroed();
     slots.afi = ActiveFirmware::new().with_slot(1).into();
-    super::identify::pad(&mut slots.revisions[0], FIRMWARE);
+    pad(&mut slots.revisions[0], FIRMWARE);
     slots
 }
 

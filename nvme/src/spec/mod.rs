@@ -10,6 +10,7 @@ pub mod log_page;
 pub mod nvm;
 pub mod registers;
 mod status;
+pub mod text;
 
 pub use command::{AdminOpcode, Fuse, NvmOpcode, Psdt, SglDescriptor, SglType, Sqe};
 pub use completion::Cqe;

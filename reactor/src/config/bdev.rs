@@ -7,8 +7,8 @@ use bdev::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Geometry};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::error::{ConfigError, config_error};
 use super::grammar::{Fields, check_name, split};
-use super::{ConfigError, config_error};
 
 /// Size of a null disk that does not say.
 const NULL_SIZE: u64 = 1 << 40;

@@ -7,8 +7,9 @@ use nvme::pcie::state::{DEPTH_MAX, QUEUES_MAX};
 use nvme::subsystem::{MODEL_BYTES, NAMESPACES_MAX, NQN_BYTES, SERIAL_BYTES};
 use serde::{Deserialize, Serialize};
 
+use super::error::{ConfigError, config_error};
 use super::grammar::{Fields, check_name, split};
-use super::{ConfigError, config_error, parse_mode};
+use super::parse_mode;
 use crate::cpu::CoreMask;
 
 const QUEUES: u16 = 64;

@@ -1,6 +1,6 @@
 //! How an argument is cut into keys and values.
 
-use super::{ConfigError, config_error};
+use super::error::{ConfigError, config_error};
 use crate::cpu::CoreMask;
 
 /// The keys and values of one argument, each to be taken once.
