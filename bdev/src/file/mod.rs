@@ -5,6 +5,7 @@
 //! | `open`      | finding, creating, locking and measuring the file; the choice of O_DIRECT  |
 //! | `channel`   | one reactor's way to it                                                    |
 //! | `transfer`  | one request: which system call comes next, what its answer means           |
+//! | `held`      | the hold of a request on its blocks, which goes where the request goes     |
 //! | `error_log` | the bounded log of I/O errors                                              |
 //!
 //! # What reaches the file how
@@ -14,12 +15,15 @@
 //! blocks, so no request ever has to read, change and write back what surrounds its blocks.
 //! Otherwise requests go through the page cache, which takes any alignment.
 //!
+//! A file system that tells nothing of O_DIRECT may take the flag and use the page cache all the
+//! same, as tmpfs does: its files are treated like those without it.
+//!
 //! A logical block is atomic: with O_DIRECT on a device with blocks like ours by the device,
 //! otherwise by [`claims`](crate::claims), also between the requests of one channel.
 //!
 //! In both cases an acknowledged write may be lost with the power until a flush: a device has a
 //! cache too. A flush is fdatasync, which covers what was written through every channel; force unit
-//! access is a write with RWF_DSYNC.
+//! access is a write with RWF_DSYNC, or through the page cache a write and then fdatasync.
 //!
 //! A page cache that could not be written back forgets what it held, and the kernel tells so once
 //! only. So after one failed flush, all later ones fail too until the file is opened again: what an
