@@ -26,6 +26,9 @@ const ENTRIES: u32 = 256;
 const BURST: u32 = 32;
 /// Where guest memory begins, for the group.
 const BASE: u64 = 1 << 32;
+/// Controllers of the idle case, and queues of each.
+const IDLE_CONTROLLERS: u32 = 64;
+const IDLE_QUEUES: u16 = 16;
 /// Bytes of the memory disk.
 const DISK_BYTES: u64 = 256 << 20;
 /// Bytes of the longest transfer, 32 pages and so a list of them.
@@ -36,7 +39,7 @@ const MEMORY_BYTES: u64 = 16 << 20;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Case {
-    /// A look at a queue in which nothing is
+    /// A look at a queue in which nothing is, of 64 controllers with 16 each
     Idle,
     /// A command without data or a device that does anything
     Flush,
@@ -63,7 +66,7 @@ impl Case {
     /// What one step is, for the report.
     fn step(self) -> &'static str {
         match self {
-            Case::Idle => "look at an idle queue",
+            Case::Idle => "look at one of 1024 idle queues",
             Case::Flush => "flush",
             Case::NullRead => "read of 4 KiB, null",
             Case::NullReadLong => "read of 128 KiB by a PRP list, null",
@@ -142,27 +145,33 @@ pub(crate) fn run(wanted: Option<Case>, commands: u32) -> Result<(), MicroError>
 
 /// Nanoseconds of a step in the poll group.
 fn measure(case: Case, steps: u32) -> Result<f64, MicroError> {
-    let mut rig = Rig::new(case)?;
+    if case == Case::Idle {
+        return measure_idle(steps);
+    }
+    let mut rig = Rig::new(case, 1)?;
     let mut total = 0;
     for _ in 0..steps / BURST {
-        if case != Case::Idle {
-            rig.submit();
-        }
+        rig.submit();
         let begun = Instant::now();
-        match case {
-            Case::Idle => (0..BURST).for_each(|_| pass(&mut rig.group)),
-            _ => {
-                while !rig.is_done() {
-                    pass(&mut rig.group);
-                }
-            }
+        while !rig.is_done() {
+            pass(&mut rig.group);
         }
         total += begun.elapsed().as_nanos();
-        if case != Case::Idle {
-            rig.reap()?;
-        }
+        rig.reap()?;
     }
     Ok(total as f64 / f64::from(steps))
+}
+
+fn measure_idle(steps: u32) -> Result<f64, MicroError> {
+    let rigs = (0..IDLE_CONTROLLERS).map(|_| Rig::new(Case::Idle, IDLE_QUEUES));
+    let mut rigs = rigs.collect::<Result<Vec<_>, _>>()?;
+    let rounds = steps.div_ceil(IDLE_CONTROLLERS * u32::from(IDLE_QUEUES));
+    let begun = Instant::now();
+    for _ in 0..rounds {
+        rigs.iter_mut().for_each(|rig| pass(&mut rig.group));
+    }
+    let looks = rounds * IDLE_CONTROLLERS * u32::from(IDLE_QUEUES);
+    Ok(begun.elapsed().as_nanos() as f64 / f64::from(looks))
 }
 
 /// One pass: all that is measured.
@@ -192,9 +201,10 @@ const LISTS: u64 = BASE + 0x20_000;
 const BUFFERS: u64 = BASE + (1 << 20);
 
 impl Rig {
-    fn new(case: Case) -> Result<Rig, MicroError> {
-        let state = ControllerState::new(1, ENTRIES as u16)?;
-        let doorbells = SharedPages::new("micro", doorbell_file_bytes(1), Seal::Doorbells)?;
+    /// A rig of this many queue pairs, of which the first is used.
+    fn new(case: Case, queues: u16) -> Result<Rig, MicroError> {
+        let state = ControllerState::new(queues, ENTRIES as u16)?;
+        let doorbells = SharedPages::new("micro", doorbell_file_bytes(queues), Seal::Doorbells)?;
         let (backing, _fd) = Backing::memfd("micro", MEMORY_BYTES, PageKind::Normal)?;
         let protection = Protection {
             read: true,
@@ -203,7 +213,8 @@ impl Rig {
         let region = MemoryRegion::new(backing, 0, Iova(BASE), MEMORY_BYTES, protection)?;
         let mut memory = GuestMemory::new();
         memory.map(region.clone())?;
-        let group = group(case, &state, &doorbells, region)?;
+        let mut group = group(case, &state, &doorbells)?;
+        add_queues(&mut group, region, queues);
         let rig = Rig {
             case,
             group,
@@ -287,12 +298,11 @@ impl Rig {
 
 const _: () = assert!(ENTRIES % BURST == 0 && (ENTRIES as u64) * 64 <= CQ - SQ);
 
-/// A poll group that has the memory and one queue pair.
+/// A poll group without memory or queues.
 fn group(
     case: Case,
     state: &Arc<ControllerState>,
     doorbells: &Arc<SharedPages>,
-    region: MemoryRegion,
 ) -> Result<PollGroup, MicroError> {
     let namespace = Namespace::new(Nsid(1), case.disk()?, false);
     let view = ControllerView {
@@ -312,29 +322,30 @@ fn group(
         doorbells: Arc::clone(doorbells),
         view: Arc::new(view),
     };
-    let mut group = PollGroup::new(seed, IoContext::new(IoLimits::default())?);
-    let id = QueueId(1);
-    let cq = CqSpec {
-        id,
-        base: Iova(CQ),
-        entries: ENTRIES,
-        vector: None,
-    };
-    let sq = SqSpec {
-        id,
-        cqid: id,
-        base: Iova(SQ),
-        entries: ENTRIES,
-    };
-    let requests = [
-        ToGroup::Map(region),
-        ToGroup::CreateCq(cq),
-        ToGroup::CreateSq(sq),
-    ];
+    Ok(PollGroup::new(seed, IoContext::new(IoLimits::default())?))
+}
+
+/// Maps the memory and makes queue pairs from 1 on, all in one place: one at most is used.
+fn add_queues(group: &mut PollGroup, region: MemoryRegion, queues: u16) {
+    let pairs = (1..=queues).map(QueueId).flat_map(|id| {
+        let cq = CqSpec {
+            id,
+            base: Iova(CQ),
+            entries: ENTRIES,
+            vector: None,
+        };
+        let sq = SqSpec {
+            id,
+            cqid: id,
+            base: Iova(SQ),
+            entries: ENTRIES,
+        };
+        [ToGroup::CreateCq(cq), ToGroup::CreateSq(sq)]
+    });
+    let requests = std::iter::once(ToGroup::Map(region)).chain(pairs);
     for (sequence, body) in (1..).zip(requests) {
         group.receive(Envelope { sequence, body });
     }
-    Ok(group)
 }
 
 #[cfg(test)]
@@ -351,7 +362,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_what_is_read() {
-        let mut rig = Rig::new(Case::MallocWrite).expect("a rig");
+        let mut rig = Rig::new(Case::MallocWrite, 1).expect("a rig");
         let data = [0x5a; PAGE_BYTES];
         for command in 0..u64::from(BURST) {
             let at = Iova(BUFFERS + command * LONG_BYTES);
