@@ -89,6 +89,12 @@ impl Doorbell {
         }
     }
 
+    /// Its place among the words of the doorbell pages, if that is where it is.
+    #[inline]
+    pub fn word(&self) -> Option<usize> {
+        self.shadow.is_none().then_some(self.offset / 4)
+    }
+
     /// Puts the doorbell page's value to 0, for a queue that begins.
     pub fn clear(&self) {
         self.pages.store_u32(self.offset, 0, Relaxed);

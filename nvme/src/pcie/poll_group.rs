@@ -1,9 +1,9 @@
 //! The I/O queues of one controller on one reactor: the hot loop.
 //!
-//! A pass goes over every submission queue, fetches a burst of commands, starts each on its block
-//! device, then takes what the devices have completed and posts it, and at last interrupts the
-//! hosts that are owed it. Nothing here allocates, locks, logs, blocks or reads a clock; the time
-//! is given to each pass.
+//! A pass fetches a burst of commands from every submission queue that may have some (`watch.rs`),
+//! starts each on its block device, then takes what the devices have completed and posts it, and at
+//! last interrupts the hosts that are owed it. Nothing here allocates, locks, logs, blocks or reads
+//! a clock; the time is given to each pass.
 //!
 //! Control messages are in `control.rs`, Dataset Management, the one command that becomes many
 //! Ios, in `deallocate.rs`.
@@ -13,6 +13,7 @@ mod data;
 mod deallocate;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use bdev::{Channel, Completion, Io, IoContext, Tag};
 use self::control::Waiting;
 use self::data::Data;
 use self::deallocate::Deallocate;
+use self::watch::Watch;
 use super::interrupt::Owed;
 use super::message::{CommandError, ControllerView, FromGroup, GroupEvent, GroupId};
 use super::prp::DataError;
@@ -67,6 +69,8 @@ pub struct PollGroup {
     memory: GuestMemory,
     devices: Vec<Option<Device>>,
     lanes: Vec<Lane>,
+    /// One for each lane, or none after anything but a pass has changed a lane.
+    watches: Vec<Watch>,
     completions: Vec<CompletionLane>,
     /// Index into `lanes` for each queue identifier, or [`NO_LANE`].
     lane_of: [u16; QUEUES_MAX as usize + 1],
@@ -131,6 +135,7 @@ impl PollGroup {
             memory: GuestMemory::new(),
             devices: Vec::new(),
             lanes: Vec::with_capacity(usize::from(QUEUES_MAX)),
+            watches: Vec::with_capacity(usize::from(QUEUES_MAX)),
             completions: Vec::with_capacity(usize::from(QUEUES_MAX)),
             lane_of: [NO_LANE; QUEUES_MAX as usize + 1],
             deallocate: Deallocate::new(),
@@ -158,10 +163,7 @@ impl PollGroup {
     pub fn poll(&mut self, now_ns: u64) -> bool {
         self.now_ns = now_ns;
         self.pass += 1;
-        let mut busy = false;
-        for index in 0..self.lanes.len() {
-            busy |= self.fetch(index);
-        }
+        let mut busy = self.fetch_all();
         busy |= self.complete_all();
         if self.owing != 0 {
             self.interrupt();

@@ -42,6 +42,7 @@ impl PollGroup {
     /// Takes a request of the controller.
     pub fn receive(&mut self, envelope: Envelope) {
         let Envelope { sequence, body } = envelope;
+        self.watches.clear();
         let outcome = match body {
             ToGroup::View(view) => {
                 self.attach(view);

@@ -147,6 +147,19 @@ impl SubmissionQueue {
         self.head as u16
     }
 
+    /// The tail, as far as the doorbell was looked at.
+    #[inline]
+    pub fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    /// Place of the doorbell among the words of the doorbell pages, if the queue has nothing more
+    /// until that changes.
+    #[inline]
+    pub fn doorbell_word(&self) -> Option<usize> {
+        self.doorbell.word().filter(|_| self.head == self.tail)
+    }
+
     /// Looks at the doorbell: true if there is something to fetch.
     ///
     /// # Errors
