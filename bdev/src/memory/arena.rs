@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
 use super::map::{HUGE_PAGE_BYTES, Map};
-use super::{IoVecs, MapError, PageKind, available, copy};
+use super::{IoVecs, MapError, PAGE_BYTES, PageKind, available, copy};
 
 /// The longest arena: far more than machines have, and far less than addresses.
 const ARENA_BYTES_MAX: u64 = 16 << 40;
@@ -36,12 +36,8 @@ impl Arena {
     /// [`MapError::NoMemory`] when the machine or a limit on the process does not have as much to
     /// give, [`MapError::Os`] when the kernel refuses.
     pub fn new(len: u64) -> Result<Arena, MapError> {
-        let too_large = MapError::TooLarge {
-            needed: len,
-            limit: ARENA_BYTES_MAX,
-        };
         if len > ARENA_BYTES_MAX {
-            return Err(too_large);
+            return Err(too_large(len));
         }
         let len = len as usize;
         let size = len.max(1).next_multiple_of(HUGE_PAGE_BYTES);
@@ -53,6 +49,26 @@ impl Arena {
             map,
             len,
             page_kind,
+        })
+    }
+
+    /// As [`new`](Self::new), in base pages that the kernel does not join: to tell what huge ones
+    /// are worth.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn in_base_pages(len: u64) -> Result<Arena, MapError> {
+        if len > ARENA_BYTES_MAX {
+            return Err(too_large(len));
+        }
+        let len = len as usize;
+        let size = len.max(1).next_multiple_of(PAGE_BYTES);
+        enough(size)?;
+        Ok(Arena {
+            map: populated(size, PageKind::Normal)?,
+            len,
+            page_kind: PageKind::Normal,
         })
     }
 
@@ -90,6 +106,17 @@ impl Arena {
         };
         // SAFETY: as in `read`.
         unsafe { copy::raw_from_iovecs_past_caches(iovecs, data, len) };
+        true
+    }
+
+    /// As [`write`](Self::write), through the caches: to tell what it is worth to go past them.
+    #[must_use]
+    pub fn write_through_caches(&self, offset: u64, iovecs: &IoVecs) -> bool {
+        let Some((data, len)) = self.range(offset, iovecs.bytes()) else {
+            return false;
+        };
+        // SAFETY: as in `read`.
+        unsafe { copy::raw_from_iovecs(iovecs, 0, data, len) };
         true
     }
 
@@ -138,13 +165,26 @@ impl Arena {
     }
 }
 
-/// Memory outside the pool of huge pages. Asked for before it is taken, since the kernel's answer
-/// to a page too many is to kill somebody.
-fn ordinary(size: usize) -> Result<(Map, PageKind), MapError> {
-    let needed = size as u64;
-    if let Some(available) = available::bytes().filter(|&available| available < needed) {
-        return Err(MapError::NoMemory { needed, available });
+fn too_large(needed: u64) -> MapError {
+    MapError::TooLarge {
+        needed,
+        limit: ARENA_BYTES_MAX,
     }
+}
+
+/// Whether there is as much to be had. Asked before it is taken, since the kernel's answer to a
+/// page too many is to kill somebody.
+fn enough(size: usize) -> Result<(), MapError> {
+    let needed = size as u64;
+    match available::bytes().filter(|&available| available < needed) {
+        Some(available) => Err(MapError::NoMemory { needed, available }),
+        None => Ok(()),
+    }
+}
+
+/// Memory outside the pool of huge pages.
+fn ordinary(size: usize) -> Result<(Map, PageKind), MapError> {
+    enough(size)?;
     match populated(size, PageKind::Transparent) {
         Ok(map) => Ok((map, PageKind::Transparent)),
         // A kernel without transparent huge pages refuses the advice.
@@ -156,6 +196,10 @@ fn ordinary(size: usize) -> Result<(Map, PageKind), MapError> {
 /// touch does it page by page.
 fn populated(size: usize, page_kind: PageKind) -> Result<Map, MapError> {
     let map = Map::anonymous(size, page_kind)?;
+    if page_kind == PageKind::Normal {
+        // A kernel that refuses does not join pages.
+        let _ = map.advise(MmapAdvise::MADV_NOHUGEPAGE);
+    }
     match map.advise(MmapAdvise::MADV_POPULATE_WRITE) {
         Err(MapError::Os {
             errno: Errno::EINVAL,
@@ -180,6 +224,18 @@ mod tests {
             Arena::new(ARENA_BYTES_MAX + 1),
             Err(MapError::TooLarge { .. })
         ));
+    }
+
+    #[test]
+    fn base_pages_are_what_was_asked_for() {
+        let arena = Arena::in_base_pages(4 << 20).unwrap();
+        assert_eq!(
+            (arena.len(), arena.page_kind()),
+            (4 << 20, PageKind::Normal)
+        );
+        for too_much in [ARENA_BYTES_MAX, ARENA_BYTES_MAX + 1] {
+            assert!(Arena::in_base_pages(too_much).is_err());
+        }
     }
 
     #[test]

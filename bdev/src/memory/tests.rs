@@ -591,3 +591,40 @@ proptest! {
         prop_assert_eq!(Arc::strong_count(&rig.backing), 1);
     }
 }
+
+#[test]
+fn a_write_past_or_through_the_caches_moves_the_same_bytes_at_any_alignment() {
+    for write in [Arena::write, Arena::write_through_caches] {
+        writes_at_any_alignment(write);
+    }
+}
+
+fn writes_at_any_alignment(write: fn(&Arena, u64, &IoVecs) -> bool) {
+    let backing = numbered(4);
+    let memory = table(&[region(&backing, 0, 0, 2), region(&backing, 3, 2, 1)]);
+    let pool = IoVecPool::new(1);
+    for (at, len, offset) in [
+        (0, PAGE, 0),
+        (64, 2 * PAGE, 128),
+        (7, 3 * PAGE - 7, 0),
+        (PAGE - 1, 70, 13),
+        (1, 5, 61),
+        (3, 0, 9),
+    ] {
+        let arena = Arena::new(8 * PAGE).unwrap();
+        let iovecs = gather(&memory, &pool, at, len);
+        assert!(write(&arena, offset, &iovecs));
+        arena.settle();
+        assert!(arena.equals(offset, &iovecs), "{len} bytes from {at}");
+        // Nothing beside it was touched.
+        assert!(arena.zero(offset, len));
+        let mut whole = vec![1; 8 * PAGE_BYTES];
+        let (target, _) = Backing::memfd("target", 8 * PAGE, PageKind::Normal).unwrap();
+        let target = table(&[region(&target, 0, 0, 8)]);
+        assert!(arena.read(0, &gather(&target, &pool, 0, 8 * PAGE)));
+        target.read(Iova(0), &mut whole).unwrap();
+        assert!(whole.iter().all(|&byte| byte == 0), "{len} bytes from {at}");
+    }
+    let arena = Arena::new(PAGE).unwrap();
+    assert!(!write(&arena, 1, &gather(&memory, &pool, 0, PAGE)));
+}
