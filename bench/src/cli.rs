@@ -26,6 +26,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Show what a controller and its namespaces say of themselves
     Identify(IdentifyOptions),
+    /// Measure what the machine allows for the job of a target, with no protocol around it
+    #[command(after_help = LIMITS_HELP)]
+    Limits(LimitsOptions),
     /// Measure what a command costs in a poll group of bellwire's, with no other core involved
     Micro(MicroOptions),
     /// Run a workload on a namespace and report how fast it went
@@ -59,6 +62,28 @@ pub(crate) struct IdentifyOptions {
     /// How long the target may take for an answer
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
+}
+
+const LIMITS_HELP: &str = "\
+Between two threads that poll, each on a core of its own: the round trip of a cache line; commands
+without a protocol (an entry of 64 bytes and a doorbell there, 16 bytes and a doorbell back) that do
+nothing or copy 4 or 128 KiB from or to a random place of 256 MiB, in base and in huge pages, with
+and without prefetch; on one core, the write of an eventfd.
+
+Medians over short windows, with the least and the greatest. A streaming write passes the caches.
+Huge pages are those of the pool, if it has enough, else transparent ones: the report tells which.";
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitsOptions {
+    /// The client's core and the server's: 0x5 or 0,2 [default: the first two of those allowed]
+    #[arg(long, value_name = "MASK")]
+    pub(crate) cores: Option<Cores>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Take fewer and shorter windows: a second instead of ten
+    #[arg(long)]
+    pub(crate) quick: bool,
 }
 
 #[derive(Debug, Args)]

@@ -23,6 +23,7 @@ mod driver;
 #[cfg(test)]
 mod emulated;
 mod identify;
+mod limits;
 mod micro;
 mod progress;
 mod report;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> ExitCode {
     let done: Result<bool, Box<dyn Error>> = match cli.command {
         Command::Identify(options) => identify::run(&options).map(|()| true).map_err(Into::into),
+        Command::Limits(options) => limits::run(&options).map_err(Into::into),
         Command::Micro(options) => micro::run(options.case, options.commands)
             .map(|()| true)
             .map_err(Into::into),

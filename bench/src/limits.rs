@@ -1,0 +1,163 @@
+//! `bellwire-bench limits`: what the machine allows for the job of an NVMe target, with no protocol
+//! around it.
+//!
+//! ```text
+//! limits ──► pair: a thread on each of two cores
+//!    ├─────► line: one cache line there and back
+//!    ├─────► shape: client and server of bare commands ──► rings, memory: what they share
+//!    ├─────► kernel: what a call costs
+//!    └─────► report: text, or JSON
+//! ```
+//!
+//! A target can be no faster than the bare shape with the same work; how much slower it is, is what
+//! its protocol costs. All of it depends on where the two cores are, and those of a virtual machine
+//! are moved while it runs: [`round_trip`] tells how far apart they are at a moment.
+
+mod error;
+mod figure;
+mod kernel;
+mod line;
+mod memory;
+mod pair;
+mod report;
+mod rings;
+mod shape;
+mod work;
+
+use std::fs;
+use std::time::Duration;
+
+use bdev::memory::{Arena, PageKind};
+
+pub(crate) use self::error::Error;
+use self::figure::Windows;
+pub(crate) use self::line::round_trip;
+use self::memory::Memory;
+pub(crate) use self::pair::Pair;
+use self::report::{Limits, Row};
+use self::work::{DEPTHS, Shape};
+use crate::cli::LimitsOptions;
+
+/// What commands copy from and to: more than caches hold.
+const DISK_BYTES: u64 = 256 << 20;
+
+/// Measures and prints. False if it cannot be printed.
+pub(crate) fn run(options: &LimitsOptions) -> Result<bool, Error> {
+    let pair = Pair::new(options.cores.as_ref())?;
+    let windows = if options.quick {
+        Windows::new(3, Duration::from_millis(5))
+    } else {
+        Windows::new(9, Duration::from_millis(20))
+    };
+    let limits = measure(pair, windows, DISK_BYTES)?;
+    Ok(if options.json {
+        report::print_json(&limits)
+    } else {
+        report::print_text(&limits)
+    })
+}
+
+/// Everything, with a disk of so many bytes.
+fn measure(pair: Pair, windows: Windows, disk_bytes: u64) -> Result<Limits, Error> {
+    let mut limits = Limits::new(pair, windows);
+    let line = |how| Ok::<_, Error>(Row::nanoseconds(LINE, how, line::measure(pair, windows)?));
+    limits.figures.push(line("before the others")?);
+    {
+        let disk = Arena::in_base_pages(disk_bytes)?;
+        let memory = Memory::new(&disk)?;
+        for depth in DEPTHS {
+            commands(&mut limits, Shape::empty(depth), &memory)?;
+        }
+        copies(&mut limits, &memory)?;
+    }
+    let joined_before = joined_bytes();
+    let disk = Arena::new(disk_bytes)?;
+    limits.huge_pages = name(disk.page_kind());
+    limits.huge_pages_bytes = match disk.page_kind() {
+        PageKind::Huge => disk_bytes,
+        PageKind::Normal => 0,
+        PageKind::Transparent => joined_bytes().saturating_sub(joined_before),
+    };
+    copies(&mut limits, &Memory::new(&disk)?)?;
+    drop(disk);
+    kernel::measure(&mut limits)?;
+    limits.figures.push(line("after the others")?);
+    Ok(limits)
+}
+
+const LINE: &str = "cache line round trip";
+
+/// Commands that copy from and to one kind of memory.
+fn copies(limits: &mut Limits, memory: &Memory<'_>) -> Result<(), Error> {
+    work::copies().try_for_each(|shape| commands(limits, shape, memory))
+}
+
+/// Commands of one shape, beside the round trip of the moment.
+fn commands(limits: &mut Limits, shape: Shape, memory: &Memory<'_>) -> Result<(), Error> {
+    let line = round_trip(limits.pair)?;
+    let figure = shape::measure(shape, memory, limits.pair, limits.windows)?;
+    let row = Row::commands(shape, name(memory.disk.page_kind()), figure);
+    limits.figures.push(row.beside(line));
+    Ok(())
+}
+
+fn name(pages: PageKind) -> &'static str {
+    match pages {
+        PageKind::Normal => "base",
+        PageKind::Transparent => "transparent",
+        PageKind::Huge => "huge",
+    }
+}
+
+/// How much memory of this process the kernel has joined into huge pages; none if it does not tell.
+fn joined_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("AnonHugePages:"));
+    let kilobytes = value.and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_told_once() {
+        let windows = Windows::new(1, Duration::from_micros(100));
+        let limits = measure(Pair::anywhere(), windows, 1 << 20).expect("limits");
+        let object = serde_json::to_string(&limits).expect("JSON");
+        let object: serde_json::Value = serde_json::from_str(&object).expect("an object");
+        let figures = object["figures"].as_array().expect("figures");
+        let count = |key: &str, value: serde_json::Value| {
+            figures.iter().filter(|row| row[key] == value).count()
+        };
+        assert_eq!(count("what", LINE.into()), 2);
+        assert_eq!(count("what", "empty command".into()), 4);
+        assert_eq!(count("what", "4 KiB read".into()), 16);
+        let writes = if cfg!(target_arch = "x86_64") { 32 } else { 16 };
+        assert_eq!(count("what", "4 KiB write".into()), writes);
+        assert_eq!(count("what", "128 KiB read".into()), 2);
+        let refused = object["unavailable"].as_array().expect("a list").len();
+        assert_eq!(count("what", "eventfd write".into()) + refused, 1);
+        for row in figures {
+            let number = |key: &str| row[key].as_f64().expect("a number");
+            assert!(number("min") > 0.0, "{row}");
+            assert!(number("min") <= number("median"), "{row}");
+            assert!(number("median") <= number("max"), "{row}");
+            let same = figures.iter().filter(|other| {
+                ["what", "depth", "pages", "how"]
+                    .iter()
+                    .all(|key| row[key] == other[key])
+            });
+            assert_eq!(same.count(), 1, "{row}");
+        }
+    }
+
+    #[test]
+    fn the_shapes_of_both_page_kinds_can_be_told_apart() {
+        let kinds = [PageKind::Normal, PageKind::Transparent, PageKind::Huge];
+        assert_eq!(kinds.map(name), ["base", "transparent", "huge"]);
+    }
+}

@@ -1,0 +1,30 @@
+//! Why limits cannot be measured.
+
+use bdev::memory::{MapError, MemoryError};
+
+use crate::cores::CoresError;
+
+/// Why there are no limits to be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("limits are of two cores, and this process may use {0} only")]
+    OneCoreAllowed(String),
+    #[error("limits are of two cores: --cores {0} does not name two")]
+    NotTwo(String),
+    #[error(transparent)]
+    Cores(#[from] CoresError),
+    #[error("cannot have the memory to copy: {0}")]
+    Map(#[from] MapError),
+    #[error("cannot use the memory to copy: {0:?}")]
+    Memory(MemoryError),
+    #[error("cannot share rings between the threads")]
+    Rings,
+    #[error("a measurement ended early")]
+    Ended,
+}
+
+impl From<MemoryError> for Error {
+    fn from(error: MemoryError) -> Error {
+        Error::Memory(error)
+    }
+}
