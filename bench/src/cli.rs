@@ -68,7 +68,7 @@ const LIMITS_HELP: &str = "\
 Between two threads that poll, each on a core of its own: the round trip of a cache line; commands
 without a protocol (an entry of 64 bytes and a doorbell there, 16 bytes and a doorbell back) that do
 nothing or copy 4 or 128 KiB from or to a random place of 256 MiB, in base and in huge pages, with
-and without prefetch; on one core, the write of an eventfd.
+and without prefetch; on one core, the write of an eventfd and an io_uring no-op.
 
 Medians over short windows, with the least and the greatest. A streaming write passes the caches.
 Huge pages are those of the pool, if it has enough, else transparent ones: the report tells which.";

@@ -1,7 +1,9 @@
-//! What a call into the kernel costs: a signal by eventfd.
+//! What a call into the kernel costs: a signal by eventfd, and an io_uring that does nothing.
+#![allow(unsafe_code)] // Submission entries can hold pointers, so that pushing one is unsafe.
 
 use std::io;
 
+use io_uring::{IoUring, opcode};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::error::Error;
@@ -10,15 +12,24 @@ use super::report::{Limits, Row};
 
 /// Calls between two looks at the clock.
 const ROUND: u64 = 128;
+/// No-ops in one submission.
+const BATCH: u32 = 32;
 
-/// The eventfd, on the server's core.
+/// All of them, on the server's core.
 pub(super) fn measure(limits: &mut Limits) -> Result<(), Error> {
     let windows = limits.windows;
-    let (_, figure) = limits.pair.run(|| (), || eventfd(windows))?;
-    let (what, how) = ("eventfd write", "one at a time");
-    match figure {
-        Ok(figure) => limits.figures.push(Row::nanoseconds(what, how, figure)),
-        Err(error) => limits.refuse(what, how, &error),
+    let all = || [eventfd(windows), no_ops(windows, 1), no_ops(windows, BATCH)];
+    let (_, measured) = limits.pair.run(|| (), all)?;
+    let names = [
+        ("eventfd write", "one at a time"),
+        ("io_uring no-op", "one at a time"),
+        ("io_uring no-op", "in batches of 32"),
+    ];
+    for ((what, how), figure) in names.into_iter().zip(measured) {
+        match figure {
+            Ok(figure) => limits.figures.push(Row::nanoseconds(what, how, figure)),
+            Err(error) => limits.refuse(what, how, &error),
+        }
     }
     Ok(())
 }
@@ -33,6 +44,36 @@ fn eventfd(windows: Windows) -> io::Result<Figure> {
         Ok(ROUND)
     };
     figure(windows, round)
+}
+
+/// Nanoseconds of one no-op, so many of which are submitted and reaped together.
+fn no_ops(windows: Windows, batch: u32) -> io::Result<Figure> {
+    let mut ring = IoUring::new(batch)?;
+    let round = || -> io::Result<u64> {
+        for _ in 0..ROUND {
+            submit_and_reap(&mut ring, batch)?;
+        }
+        Ok(ROUND * u64::from(batch))
+    };
+    figure(windows, round)
+}
+
+fn submit_and_reap(ring: &mut IoUring, batch: u32) -> io::Result<()> {
+    for _ in 0..batch {
+        // SAFETY: a no-op has no pointer.
+        let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+        assert!(pushed.is_ok(), "the queue holds a batch, and is empty");
+    }
+    ring.submit_and_wait(batch as usize)?;
+    let mut reaped = 0;
+    for answer in ring.completion() {
+        if answer.result() < 0 {
+            return Err(io::Error::from_raw_os_error(-answer.result()));
+        }
+        reaped += 1;
+    }
+    assert_eq!(reaped, batch, "each no-op is answered once");
+    Ok(())
 }
 
 /// Nanoseconds of one of the things that `round` does, or its first error.
