@@ -10,9 +10,14 @@ use crate::cpu::CoreMask;
 use crate::idle::Idle;
 
 /// What the command line asks for.
-pub struct Command {
-    pub config: Config,
-    pub log_level: tracing::Level,
+pub enum Command {
+    Serve {
+        config: Config,
+        log_level: tracing::Level,
+    },
+    Doctor {
+        mask: Option<CoreMask>,
+    },
 }
 
 /// NVMe disks for virtual machines, from userspace, over vfio-user.
@@ -28,6 +33,16 @@ enum Verb {
     /// Serve disks on sockets until SIGINT or SIGTERM.
     #[command(after_help = SERVE_HELP)]
     Serve(Serve),
+    /// Say what on this host hurts the latency of polling, and what mends it.
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Doctor),
+}
+
+#[derive(Args)]
+struct Doctor {
+    /// Cores that will poll, as for `serve`. Default: the last allowed core.
+    #[arg(short = 'm', long = "cpumask", value_name = "MASK")]
+    mask: Option<CoreMask>,
 }
 
 #[derive(Args)]
@@ -101,6 +116,11 @@ Example:
   bellwire serve -m [2,3] --bdev file:disk0,path=/var/lib/disk0.img,size=10G \\
                  --controller socket=/run/bellwire/disk0.sock,ns=disk0";
 
+const DOCTOR_HELP: &str = "\
+Levels: ok; better: works, would be faster otherwise; bad: mend it first; unknown: this host does
+not tell. Nothing is changed. The exit code is 1 if anything is bad, 2 if the mask is wrong, else
+0.";
+
 /// Reads the process's arguments.
 ///
 /// # Errors
@@ -116,7 +136,10 @@ pub fn parse() -> Result<Command, ExitCode> {
         }
         ExitCode::from(if error.use_stderr() { 2 } else { 0 })
     })?;
-    let Verb::Serve(serve) = cli.command;
+    let serve = match cli.command {
+        Verb::Doctor(doctor) => return Ok(Command::Doctor { mask: doctor.mask }),
+        Verb::Serve(serve) => serve,
+    };
     let log_level = match serve.log {
         Level::Error => tracing::Level::ERROR,
         Level::Warn => tracing::Level::WARN,
@@ -134,7 +157,7 @@ pub fn parse() -> Result<Command, ExitCode> {
         any_guest_memory: serve.allow_any_guest_memory,
         print_qemu: serve.print_qemu,
     };
-    Ok(Command { config, log_level })
+    Ok(Command::Serve { config, log_level })
 }
 
 /// What clap says is wrong, without the usage that it appends after an empty line.

@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod control;
 mod cpu;
+mod doctor;
 mod endpoint;
 mod eventfd;
 mod idle;
@@ -22,47 +23,46 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use self::cli::Command;
+use self::config::Config;
+use self::signal::Stop;
 use self::target::Target;
 
 fn main() -> ExitCode {
-    let Command { config, log_level } = match cli::parse() {
-        Ok(command) => command,
-        Err(exit) => return exit,
-    };
-    let logs = logging::start(log_level);
-    // Threads inherit the cores that they may use: the polling ones are left before there are any.
-    let mask = cpu::choose(config.mask.as_ref());
-    let mask = match mask.and_then(|mask| cpu::stay_off(&mask).map(|()| mask)) {
-        Ok(mask) => mask,
-        Err(error) => return refuse(&logs, &error),
-    };
-    // Before there are threads as well, for their signal masks.
-    let stop = match signal::listen() {
-        Ok(stop) => stop,
-        Err(error) => return refuse(&logs, &error),
-    };
-    logs.write_from_now_on();
-    bdev::memory::install_sigbus_handler();
-    let target = match Target::build(&config, &mask) {
-        Ok(target) => target,
-        Err(error) => return refuse(&logs, &error),
-    };
-    match target.run(&logs, &stop) {
-        Ok(()) => {
-            logs.drain();
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(&logs, &error, 1),
+    match cli::parse() {
+        Ok(Command::Serve { config, log_level }) => serve(&config, log_level),
+        Ok(Command::Doctor { mask }) => match doctor::run(mask.as_ref()) {
+            Ok(nothing_is_bad) => ExitCode::from(u8::from(!nothing_is_bad)),
+            Err(error) => fail(&error, 2),
+        },
+        Err(exit) => exit,
     }
 }
 
-/// Says why nothing was served, in one sentence.
-fn refuse(logs: &logging::Logs, error: &anyhow::Error) -> ExitCode {
-    fail(logs, error, 2)
+fn serve(config: &Config, log_level: tracing::Level) -> ExitCode {
+    let logs = logging::start(log_level);
+    let served = build(config, &logs).map(|(target, stop)| target.run(&logs, &stop));
+    logs.drain();
+    match served {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error, 1),
+        Err(error) => fail(&error, 2),
+    }
 }
 
-fn fail(logs: &logging::Logs, error: &anyhow::Error, code: u8) -> ExitCode {
-    logs.drain();
+/// Everything up to the first `ready` line.
+fn build(config: &Config, logs: &logging::Logs) -> anyhow::Result<(Target, Stop)> {
+    // Threads inherit the cores that they may use, and the signals that they block: both are
+    // settled before there is one.
+    let mask = cpu::choose(config.mask.as_ref())?;
+    cpu::stay_off(&mask)?;
+    let stop = signal::listen()?;
+    logs.write_from_now_on();
+    bdev::memory::install_sigbus_handler();
+    Ok((Target::build(config, &mask)?, stop))
+}
+
+/// Says why, in one sentence.
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     // Whoever started us may not listen any more.
     let _ = writeln!(io::stderr(), "bellwire: {error:#}");
     ExitCode::from(code)
