@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -24,6 +24,8 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Compare targets under one workload, in short windows that take turns
+    Compare(CompareOptions),
     /// Show what a controller and its namespaces say of themselves
     Identify(IdentifyOptions),
     /// Measure what the machine allows for the job of a target, with no protocol around it
@@ -102,6 +104,41 @@ pub(crate) struct RunOptions {
     /// The target's vfio-user socket, or a folder that holds it as `cntrl`
     #[arg(long, value_name = "SOCKET")]
     target: PathBuf,
+    #[command(flatten)]
+    workload: WorkloadOptions,
+    /// How long to go on [default: until --size has been covered once]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    runtime: Option<Duration>,
+    /// Check what is read; after writes, read it back
+    #[arg(long)]
+    verify: bool,
+    /// Print one JSON object, with fio's names
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareOptions {
+    /// The targets' vfio-user sockets, or folders that hold them as `cntrl`; the first is the base
+    #[arg(value_name = "SOCKET", required = true, num_args = 2..)]
+    targets: Vec<PathBuf>,
+    #[command(flatten)]
+    workload: WorkloadOptions,
+    /// How long a window is
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    window: Duration,
+    /// How many windows each target gets
+    #[arg(long, value_name = "N", default_value_t = 15,
+          value_parser = clap::value_parser!(u32).range(3..))]
+    pub(crate) windows: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is asked of a target, however long.
+#[derive(Debug, Args)]
+struct WorkloadOptions {
     /// What to do
     #[arg(long, value_enum)]
     rw: Mode,
@@ -119,9 +156,6 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "QUEUES", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..))]
     numjobs: u16,
-    /// How long to go on [default: until --size has been covered once]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    runtime: Option<Duration>,
     /// Bytes of the namespace to use, from its start [default: all]
     #[arg(long, value_name = "SIZE", value_parser = bdev::size::parse_size)]
     size: Option<u64>,
@@ -131,15 +165,9 @@ pub(crate) struct RunOptions {
     /// Cores to pin the threads to, in turns: 0x5, [0-3,8] or 0-3,8 [default: those allowed]
     #[arg(long, value_name = "MASK")]
     cores: Option<Cores>,
-    /// Check what is read; after writes, read it back
-    #[arg(long)]
-    verify: bool,
     /// Seed of offsets and of verified data
     #[arg(long, value_name = "N", default_value_t = SEED)]
     seed: u64,
-    /// Print one JSON object, with fio's names
-    #[arg(long)]
-    pub(crate) json: bool,
     /// How long the target may take for an answer
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     timeout: Duration,
@@ -161,6 +189,29 @@ enum Mode {
 impl RunOptions {
     /// What is to be done, as far as it can be said without having seen the target.
     pub(crate) fn plan(&self) -> Result<Plan, Error> {
+        Ok(Plan {
+            runtime: self.runtime,
+            verify: self.verify,
+            ..self.workload.plan(&self.target)?
+        })
+    }
+}
+
+impl CompareOptions {
+    /// What is to be done in one window of each target.
+    pub(crate) fn plans(&self) -> Result<Vec<Plan>, Error> {
+        let plan = |target: &PathBuf| {
+            Ok(Plan {
+                runtime: Some(self.window),
+                ..self.workload.plan(target)?
+            })
+        };
+        self.targets.iter().map(plan).collect()
+    }
+}
+
+impl WorkloadOptions {
+    fn plan(&self, target: &Path) -> Result<Plan, Error> {
         if self.rwmixread.is_some() && self.rw != Mode::RandRw {
             return Err(Error::Options("--rwmixread goes with --rw randrw only"));
         }
@@ -175,16 +226,16 @@ impl RunOptions {
             }
         };
         Ok(Plan {
-            target: self.target.clone(),
+            target: target.to_owned(),
             shape: Shape { order, mix },
             command_bytes: self.bs,
             depth: self.iodepth,
             queues: self.numjobs,
-            runtime: self.runtime,
+            runtime: None,
             bytes: self.size,
             nsid: self.nsid.map(nvme::spec::Nsid),
             cores: self.cores.clone(),
-            verify: self.verify,
+            verify: false,
             seed: self.seed,
             timeout: self.timeout,
         })

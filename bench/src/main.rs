@@ -18,6 +18,7 @@
 //! the pass that saw it completed: the clock is read once per pass with completions.
 
 mod cli;
+mod compare;
 mod cores;
 mod driver;
 #[cfg(test)]
@@ -48,6 +49,10 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> ExitCode {
     let done: Result<bool, Box<dyn Error>> = match cli.command {
+        Command::Compare(options) => options
+            .plans()
+            .and_then(|plans| compare::run(&plans, options.windows, options.json))
+            .map_err(Into::into),
         Command::Identify(options) => identify::run(&options).map(|()| true).map_err(Into::into),
         Command::Limits(options) => limits::run(&options).map_err(Into::into),
         Command::Micro(options) => micro::run(options.case, options.commands)

@@ -38,6 +38,7 @@ use self::job::{Job, JobSeed};
 #[cfg(test)]
 pub(crate) use self::pattern::Action;
 pub(crate) use self::pattern::{Mix, Order, Shape};
+pub(crate) use self::rng::Rng;
 use self::signals::Signals;
 pub(crate) use self::tally::{Direction, Tally};
 #[cfg(test)]
@@ -75,6 +76,8 @@ pub(crate) struct Outcome {
     pub(crate) blocks_verified: u64,
     /// What went wrong, if anything.
     pub(crate) failures: Vec<Failure>,
+    /// How long a job waited for its core while other threads had it, the longest of all jobs.
+    pub(crate) off_core: Duration,
     /// What the run was about, as found out from the target.
     pub(crate) setting: Setting,
 }
@@ -290,6 +293,7 @@ fn gather(threads: Vec<Thread>, setting: Setting) -> Outcome {
         elapsed: Duration::ZERO,
         blocks_verified: 0,
         failures: Vec::new(),
+        off_core: Duration::ZERO,
         setting,
     };
     for thread in threads {
@@ -300,6 +304,7 @@ fn gather(threads: Vec<Thread>, setting: Setting) -> Outcome {
         outcome.tally.add(&job.tally);
         outcome.elapsed = outcome.elapsed.max(job.elapsed);
         outcome.blocks_verified += job.blocks_verified;
+        outcome.off_core = outcome.off_core.max(job.off_core);
         outcome.failures.extend(job.failure);
     }
     outcome

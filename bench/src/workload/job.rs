@@ -49,6 +49,8 @@ pub(super) struct JobOutcome {
     pub(super) tally: Tally,
     pub(super) elapsed: Duration,
     pub(super) blocks_verified: u64,
+    /// How long other threads had the core.
+    pub(super) off_core: Duration,
     pub(super) failure: Option<Failure>,
 }
 
@@ -134,6 +136,7 @@ impl Job {
     pub(super) fn run(mut self) -> JobOutcome {
         let mut checker = Checker::new(self.extent, self.plan.seed);
         let mut elapsed = Duration::ZERO;
+        let waited_before = waited_for_core();
         let failure = self.work(&mut checker, &mut elapsed).err();
         if failure.is_some() {
             self.signals.stop();
@@ -143,6 +146,7 @@ impl Job {
             tally: self.tally,
             elapsed,
             blocks_verified: checker.blocks_verified(),
+            off_core: waited_for_core().saturating_sub(waited_before),
             failure,
         }
     }
@@ -417,9 +421,18 @@ impl JobOutcome {
             tally: Tally::new(),
             elapsed: Duration::ZERO,
             blocks_verified: 0,
+            off_core: Duration::ZERO,
             failure: Some(failure),
         }
     }
+}
+
+/// How long this thread has waited for a core in its life: the second number of its schedstat, in
+/// nanoseconds. Nothing where the kernel does not count it.
+fn waited_for_core() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
 /// A read or write of so many blocks, whose address is still to come.

@@ -47,6 +47,14 @@ impl Tally {
         self.write.settle();
     }
 
+    /// The latencies of all commands, if it is settled.
+    pub(crate) fn all(&self) -> Histogram<u64> {
+        let mut all = self.read.histogram.clone();
+        // Both have the same bounds.
+        let _ = all.add(&self.write.histogram);
+        all
+    }
+
     /// Adds a tally that is settled.
     pub(crate) fn add(&mut self, other: &Tally) {
         for (ours, theirs) in [

@@ -235,3 +235,30 @@ fn what_cannot_begin_ends_with_2_and_a_sentence() {
     }
     daemon.stop();
 }
+
+#[test]
+fn targets_are_compared_in_turns() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let compare = |other: &Path, options: &str| {
+        let mut compare = bench("compare --rw randread --windows 3 --window 0.05 --json");
+        compare
+            .args([daemon.socket(), other])
+            .args(options.split_whitespace());
+        compare
+    };
+    // Where other work keeps all windows from counting it ends with 1.
+    let output = compare(daemon.socket(), "--iodepth 4").output();
+    let text = String::from_utf8(output.expect("a process").stdout).expect("text");
+    let targets = json(&text)["targets"].as_array().expect("a list").clone();
+    assert_eq!(targets.len(), 2);
+    for target in &targets {
+        let number = |key: &str| target[key].as_f64().expect("a number");
+        assert_eq!(number("windows") + number("thrown_away"), 3.0);
+        assert_eq!(target["target"], daemon.socket().to_str().expect("a path"));
+    }
+    let missing = folder.path().join("missing");
+    let (_, text) = ends_with(&mut compare(&missing, ""), 2);
+    assert!(text.contains("missing"), "{text}");
+    daemon.stop();
+}
