@@ -4,6 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use nvme::spec::{NvmOpcode, Status};
 
@@ -166,6 +168,24 @@ fn data_on_a_file_disk_is_there_after_a_restart() {
         fs::metadata(stage.path("image")).expect("it").len(),
         1 << 20
     );
+}
+
+#[test]
+fn a_reactor_that_sleeps_or_pauses_wakes_for_each_command() {
+    let stage = Stage::new();
+    for idle in ["sleep=1000", "pause", "spin"] {
+        let arguments = format!("--idle {idle} --bdev file:a,path=DIR/image,size=1m");
+        let controller = "--controller socket=DIR/a.sock,ns=a";
+        let daemon = Daemon::serve(&stage, &format!("{arguments} {controller}"));
+        let mut host = Host::connect(&stage.path("a.sock"));
+        host.write_pages(16, 1);
+        for _ in 0..3 {
+            // Longer than it stays awake.
+            thread::sleep(Duration::from_millis(5));
+            host.check_pages(16, 1);
+        }
+        daemon.stop();
+    }
 }
 
 #[test]

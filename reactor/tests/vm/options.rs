@@ -49,11 +49,12 @@ fn a_guest_with_an_iommu_maps_its_buffers_one_by_one() {
 }
 
 #[test]
-fn controllers_with_the_smallest_limits_and_large_blocks_work() {
+fn controllers_with_the_smallest_limits_and_large_blocks_work_on_a_reactor_that_sleeps() {
     let stage = Stage::new();
     let target = Target::serve(
         &stage,
-        "--bdev malloc:a,size=64m --bdev malloc:b,size=64m --bdev malloc:c,size=64m,block=4096 \
+        "--idle sleep=100 \
+         --bdev malloc:a,size=64m --bdev malloc:b,size=64m --bdev malloc:c,size=64m,block=4096 \
          --controller socket=DIR/a.sock,ns=a,queues=1,vectors=1 \
          --controller socket=DIR/b.sock,ns=b,depth=2 --controller socket=DIR/c.sock,ns=c,vectors=2",
     );
