@@ -94,7 +94,9 @@ pub(crate) fn run(stage: &Stage, words: &[String]) -> Ended {
 
 /// Starts it with SIGHUP as env(1) is told, whatever the tests were started with.
 fn start(stage: &Stage, hangup: &str, words: &[String]) -> Process {
-    let program = [hangup, env!("CARGO_BIN_EXE_bellwire")].map(str::to_owned);
+    let program = crate::program();
+    let program = program.to_str().expect("a program with a plain name");
+    let program = [hangup, program].map(str::to_owned);
     let words = [&program, words].concat();
     Process::start("bellwire", stage.logs(), Path::new("env"), &words)
 }

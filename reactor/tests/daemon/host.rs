@@ -2,7 +2,7 @@
 //! a file that is only ever read and written, never mapped, so that a test may shrink it.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -66,25 +66,6 @@ impl Link for vfio_user::Client {
     fn doorbells(&mut self) -> Option<File> {
         let (_, fd) = self.region_info(region::BAR0).expect("BAR0");
         Some(File::from(fd.expect("a descriptor of the doorbells")))
-    }
-}
-
-impl Link for rust_vmm_vfio_user::Client {
-    fn read(&mut self, region: u32, offset: u64, data: &mut [u8]) {
-        self.region_read(region, offset, data).expect("a read");
-    }
-
-    fn write(&mut self, region: u32, offset: u64, data: &[u8]) {
-        self.region_write(region, offset, data).expect("a write");
-    }
-
-    fn map(&mut self, iova: Iova, bytes: u64, memory: &File) {
-        self.dma_map(0, iova.0, bytes, memory.as_raw_fd())
-            .expect("a map");
-    }
-
-    fn doorbells(&mut self) -> Option<File> {
-        None
     }
 }
 

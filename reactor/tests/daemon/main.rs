@@ -1,9 +1,9 @@
 //! The real `bellwire` process, over real sockets: what it refuses, what it says, how it stops,
 //! and what clients of every kind can do to it and to each other.
 //!
-//! Clients are ours and, where it says so, the third-party crate that Cloud Hypervisor is built
-//! on; both carry the same small NVMe host. A daemon polls a core, and there may be only two:
-//! tests take turns.
+//! The client is ours. That of others, which Cloud Hypervisor is built on, carries the same small
+//! NVMe host in `vfio_user/third_party`. A daemon polls a core, and there may be only two: tests
+//! take turns.
 
 mod clients;
 mod command_line;
@@ -16,4 +16,10 @@ mod memory;
 mod process;
 mod resets;
 mod stage;
-mod third_party;
+
+use std::path::PathBuf;
+
+/// The program under test.
+fn program() -> PathBuf {
+    env!("CARGO_BIN_EXE_bellwire").into()
+}

@@ -1,7 +1,9 @@
 //! The third-party client crate against the real process.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 
+use bdev::memory::Iova;
 use nix::sys::eventfd::EventFd;
 use nvme::spec::identify::{IdentifyController, IdentifyNamespace, cns};
 use nvme::spec::{Nsid, NvmOpcode};
@@ -11,6 +13,25 @@ use vfio_user::{irq, region};
 use crate::daemon::Daemon;
 use crate::host::{Host, Link};
 use crate::stage::Stage;
+
+impl Link for Client {
+    fn read(&mut self, region: u32, offset: u64, data: &mut [u8]) {
+        self.region_read(region, offset, data).expect("a read");
+    }
+
+    fn write(&mut self, region: u32, offset: u64, data: &[u8]) {
+        self.region_write(region, offset, data).expect("a write");
+    }
+
+    fn map(&mut self, iova: Iova, bytes: u64, memory: &File) {
+        self.dma_map(0, iova.0, bytes, memory.as_raw_fd())
+            .expect("a map");
+    }
+
+    fn doorbells(&mut self) -> Option<File> {
+        None
+    }
+}
 
 #[test]
 fn a_third_party_client_finds_its_device_and_drives_it() {
