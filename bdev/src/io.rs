@@ -159,8 +159,8 @@ impl Geometry {
         }
         if bytes == 0 || bytes > DEVICE_BYTES_MAX || bytes % u64::from(block_size) != 0 {
             return refused(format!(
-                "a size of {bytes} bytes is not possible: it must be a multiple of the block size \
-                 of {block_size} bytes, and at most {DEVICE_BYTES_MAX}"
+                "a size of {bytes} bytes is not possible: it must be a positive multiple of the \
+                 block size of {block_size} bytes, and at most {DEVICE_BYTES_MAX}"
             ));
         }
         Ok(Geometry {

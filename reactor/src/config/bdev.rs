@@ -165,13 +165,13 @@ mod tests {
             ("floppy:a", "kinds are null, malloc and file"),
             ("null:a b", "is not a name"),
             ("malloc:a", "size= is missing"),
-            ("malloc:a,size=1000", "a multiple of the block size of 512"),
+            ("malloc:a,size=1000", "multiple of the block size of 512"),
             ("malloc:a,size=0", "a size of 0 bytes is not possible"),
             (
                 "null:a,size=8388608t",
                 "a size of 9223372036854775808 bytes",
             ),
-            ("file:a,path=/x,size=6k,block=4k", "a multiple of the block"),
+            ("file:a,path=/x,size=6k,block=4k", "multiple of the block"),
             ("malloc:a,size=1m,size=1m", "size is given twice"),
             ("malloc:a,size=1q", "is not a size"),
             (
