@@ -12,7 +12,6 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use self::statistics::{median, quantile, ratio_interval};
-use crate::progress::Progress;
 use crate::report::Count;
 use crate::workload::{self, Error, Outcome, Plan, Rng};
 
@@ -70,7 +69,7 @@ pub(crate) fn run(plans: &[Plan], windows: u32, json: bool) -> Result<bool, Erro
     let mut rng = Rng::new(plans.first().map_or(0, |plan| plan.seed));
     for _ in 0..windows {
         for index in shuffled(plans.len(), &mut rng) {
-            let outcome = workload::run(&plans[index], &mut Progress::silent())?;
+            let outcome = workload::run(&plans[index], |_, _| ())?;
             if let Some(failure) = outcome.failures.first() {
                 let target = plans[index].target.display();
                 let _ = writeln!(io::stderr(), "bellwire-bench: {target}: {failure}");

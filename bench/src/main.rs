@@ -73,7 +73,10 @@ fn run(cli: Cli) -> ExitCode {
 /// Runs a workload and prints its report. False if something failed on the way.
 fn bench(options: &cli::RunOptions) -> Result<bool, workload::Error> {
     let plan = options.plan()?;
-    let outcome = workload::run(&plan, &mut progress::Progress::on_terminal())?;
+    let mut progress = progress::Progress::on_terminal();
+    let outcome = workload::run(&plan, |elapsed, done| progress.show(&plan, elapsed, done));
+    progress.clear();
+    let outcome = outcome?;
     let printed = if options.json {
         report::print_json(&plan, &outcome)
     } else {

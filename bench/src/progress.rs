@@ -26,15 +26,6 @@ impl Progress {
         }
     }
 
-    /// Nowhere.
-    pub(crate) fn silent() -> Progress {
-        Progress {
-            terminal: false,
-            shown_at: Duration::ZERO,
-            shown_commands: 0,
-        }
-    }
-
     /// Shows that so many commands are done after `elapsed`, if it is time to.
     pub(crate) fn show(&mut self, plan: &Plan, elapsed: Duration, commands: u64) {
         let interval = elapsed.saturating_sub(self.shown_at);

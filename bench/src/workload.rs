@@ -29,7 +29,6 @@ use nvme::spec::{Nsid, QueueId};
 
 use crate::cores::Cores;
 use crate::driver::{self, Controller, DriverError, HostMemory, Link, QueueSeed};
-use crate::progress::Progress;
 
 pub(crate) use self::error::Error;
 use self::extent::{BlockSize, Extent};
@@ -93,9 +92,10 @@ pub(crate) struct Setting {
     volatile_cache: bool,
 }
 
-/// Runs a workload. An error is one that kept it from beginning; what fails later is in the
+/// Runs a workload; `show` is called now and then with how long it goes on and how many commands
+/// are done. An error is one that kept it from beginning; what fails later is in the
 /// outcome.
-pub(crate) fn run(plan: &Plan, progress: &mut Progress) -> Result<Outcome, Error> {
+pub(crate) fn run(plan: &Plan, mut show: impl FnMut(Duration, u64)) -> Result<Outcome, Error> {
     let cores = match &plan.cores {
         Some(cores) => cores.clone(),
         None => Cores::inherited()?,
@@ -108,9 +108,8 @@ pub(crate) fn run(plan: &Plan, progress: &mut Progress) -> Result<Outcome, Error
     let started = Instant::now();
     let threads = spawn(seeds, &cores)?;
     let alive = watch(&threads, controller.link(), &signals, |done| {
-        progress.show(plan, started.elapsed(), done);
+        show(started.elapsed(), done);
     });
-    progress.clear();
     let mut outcome = gather(threads, setting);
     if !alive {
         outcome.failures.insert(0, Failure::TargetGone);

@@ -52,7 +52,7 @@ pub(crate) fn example() -> (Plan, Outcome) {
 }
 
 fn outcome(plan: &Plan) -> Outcome {
-    run(plan, &mut Progress::on_terminal()).expect("a run that begins")
+    run(plan, |_, _| ()).expect("a run that begins")
 }
 
 fn succeeds(plan: &Plan) -> Outcome {
@@ -483,9 +483,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_written() {
     let with = |change: &dyn Fn(&mut Plan)| {
         let mut plan = good.clone();
         change(&mut plan);
-        run(&plan, &mut Progress::on_terminal())
-            .expect_err("a refusal")
-            .to_string()
+        run(&plan, |_, _| ()).expect_err("a refusal").to_string()
     };
     for (told, named) in [
         (with(&|plan| plan.command_bytes = 1000), "--bs 1000"),
@@ -541,8 +539,6 @@ fn a_connection_that_is_refused_names_no_other_reason() {
         target: socket,
         ..plan(&target, Order::Sequential, Mix::Reads)
     };
-    let told = run(&plan, &mut Progress::on_terminal())
-        .expect_err("nobody")
-        .to_string();
+    let told = run(&plan, |_, _| ()).expect_err("nobody").to_string();
     assert!(told.contains("refused"), "{told}");
 }
