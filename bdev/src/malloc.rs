@@ -192,9 +192,7 @@ impl Channel for MallocChannel {
             self.advance_waiting(completed, &mut budget);
         }
         while completed.len() < completed.capacity() {
-            if let Some(ahead) = self.fresh.get(AHEAD) {
-                self.disk.arena.prefetch(self.disk.offset(ahead.io.lba));
-            }
+            self.call_for_memory_ahead();
             let Some(task) = self.fresh.front_mut() else {
                 break;
             };
@@ -225,6 +223,15 @@ impl Channel for MallocChannel {
 }
 
 impl MallocChannel {
+    /// Of what is only written nothing is called for: it goes past the caches.
+    #[inline]
+    fn call_for_memory_ahead(&self) {
+        let ahead = self.fresh.get(AHEAD).map(|task| &task.io);
+        if let Some(io) = ahead.filter(|io| io.op != Op::Write) {
+            self.disk.arena.prefetch(self.disk.offset(io.lba));
+        }
+    }
+
     /// Tries each waiting request once, as long as there is room to report it. Those that zero
     /// share one budget, the oldest first.
     fn advance_waiting(&mut self, completed: &mut Vec<Completion>, budget: &mut u64) {
