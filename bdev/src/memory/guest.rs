@@ -212,6 +212,27 @@ impl GuestMemory {
         access: Access,
         out: &mut IoVecs,
     ) -> Result<(), MemoryError> {
+        // Nearly always all of it is where the last one was.
+        if let Some(mapping) = self.mappings.get(self.last.get()) {
+            let offset = iova.0.wrapping_sub(mapping.iova);
+            if offset < mapping.len && len <= mapping.len - offset && mapping.allows(access) {
+                let address = mapping.address.wrapping_add(offset as usize);
+                return out.push_mapped(pool, mapping, address, len as usize);
+            }
+        }
+        self.gather_in_parts(pool, iova, len, access, out)
+    }
+
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "as `gather`")]
+    fn gather_in_parts(
+        &self,
+        pool: &IoVecPool,
+        iova: Iova,
+        len: u64,
+        access: Access,
+        out: &mut IoVecs,
+    ) -> Result<(), MemoryError> {
         for span in self.spans(iova, len, Some(access)) {
             let Span {
                 mapping,

@@ -169,6 +169,21 @@ impl IoVecs {
         if len == 0 {
             return Ok(());
         }
+        if self.count == 0 && self.list.is_none() {
+            self.inline[0] = IoVec::new(address, len);
+            (self.count, self.bytes) = (1, len as u64);
+            return Ok(());
+        }
+        self.push_after(pool, address, len)
+    }
+
+    /// As [`push`](Self::push), where there is a segment already.
+    fn push_after(
+        &mut self,
+        pool: &IoVecPool,
+        address: *mut u8,
+        len: usize,
+    ) -> Result<(), MemoryError> {
         let bytes = self
             .bytes
             .checked_add(len as u64)
@@ -250,6 +265,7 @@ impl Default for IoVecs {
 }
 
 impl Drop for IoVecs {
+    #[inline]
     fn drop(&mut self) {
         if let Some(list) = self.list.take() {
             IoVecPool::give_back(list);

@@ -86,11 +86,15 @@ impl GuestRing {
     #[inline]
     pub fn load_entry<const WORDS: usize>(&self, index: u32) -> [u64; WORDS] {
         let entry = self.entry(index).cast::<u64>();
-        std::array::from_fn(|word| {
-            let address = entry.wrapping_add(word & self.word_mask);
+        let word = |word: usize| {
             // SAFETY: as in `word`.
-            unsafe { AtomicU64::from_ptr(address) }.load(Ordering::Relaxed)
-        })
+            unsafe { AtomicU64::from_ptr(entry.wrapping_add(word)) }.load(Ordering::Relaxed)
+        };
+        if WORDS <= self.word_mask + 1 {
+            std::array::from_fn(word)
+        } else {
+            std::array::from_fn(|n| word(n & self.word_mask))
+        }
     }
 
     /// Reads a word of an entry before anything that follows in program order. Its partner is the
@@ -143,23 +147,19 @@ impl GuestRing {
 
     #[inline]
     fn entry(&self, index: u32) -> *mut u8 {
-        let index = if index < self.entries {
-            index
-        } else {
-            index % self.entries
-        };
         if index < self.first.entries {
             return self
                 .first
                 .address
                 .wrapping_add((index as usize) << self.entry_shift);
         }
-        self.entry_in_more(index - self.first.entries)
+        self.entry_elsewhere(index)
     }
 
     #[cold]
-    fn entry_in_more(&self, mut index: u32) -> *mut u8 {
-        for piece in &self.more {
+    fn entry_elsewhere(&self, index: u32) -> *mut u8 {
+        let mut index = index % self.entries;
+        for piece in std::iter::once(&self.first).chain(&self.more) {
             if index < piece.entries {
                 return piece
                     .address
