@@ -8,7 +8,7 @@ use bdev::{Op, Status as BdevStatus};
 
 use crate::namespace::Namespace;
 use crate::pcie::message::ControllerView;
-use crate::pcie::state::SqBlock;
+use crate::pcie::state::{Slot, SqBlock};
 use crate::spec::nvm::{DatasetManagement, ReadWrite, WriteZeroes};
 use crate::spec::{Fuse, NvmOpcode, Psdt, Sqe, Status};
 
@@ -46,7 +46,7 @@ impl Command {
     ///
     /// # Errors
     /// The status that the command completes with.
-    #[inline]
+    #[inline(always)]
     pub fn parse(
         sqe: &Sqe,
         namespace: &Namespace,
@@ -218,10 +218,10 @@ pub fn first_lba(sqe: &Sqe) -> u64 {
     }
 }
 
-/// Adds a command that its device completed to the statistics of its queue. The block has one
-/// writer, so loads and stores are enough.
+/// Adds the command in a slot, which its device has completed, to the statistics of its queue. The
+/// block has one writer, so loads and stores are enough.
 #[inline]
-pub fn count(block: &SqBlock, sqe: &Sqe, block_shift: u8, status: Status) {
+pub fn count(block: &SqBlock, slot: &Slot, block_shift: u8, status: Status) {
     let add = |counter: &AtomicU64, n: u64| counter.store(counter.load(Relaxed) + n, Relaxed);
     if status != Status::SUCCESS {
         if matches!(status, Status::UNRECOVERED_READ_ERROR | Status::WRITE_FAULT) {
@@ -229,19 +229,18 @@ pub fn count(block: &SqBlock, sqe: &Sqe, block_shift: u8, status: Status) {
         }
         return;
     }
-    let units = (u64::from(ReadWrite::of(sqe).nlb_z()) + 1) << (block_shift - 9);
     // A Compare reads the medium, and counts as a read (NVMe Base 2.0, figure 207).
-    match sqe.nvm_opcode() {
-        NvmOpcode::READ | NvmOpcode::COMPARE => {
-            add(&block.statistics[0], 1);
-            add(&block.statistics[2], units);
-        }
-        NvmOpcode::WRITE => {
-            add(&block.statistics[1], 1);
-            add(&block.statistics[3], units);
-        }
-        _ => {}
-    }
+    let direction = match slot.nvm_opcode() {
+        NvmOpcode::READ | NvmOpcode::COMPARE => 0,
+        NvmOpcode::WRITE => 1,
+        _ => return,
+    };
+    let blocks = ReadWrite::blocks_of(slot.dword(12));
+    add(&block.statistics[direction], 1);
+    add(
+        &block.statistics[2 + direction],
+        u64::from(blocks) << (block_shift - 9),
+    );
 }
 
 #[cfg(test)]

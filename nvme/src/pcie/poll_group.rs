@@ -28,14 +28,14 @@ use self::watch::Watch;
 use super::interrupt::Owed;
 use super::message::{CommandError, ControllerView, FromGroup, GroupEvent, GroupId};
 use super::prp::DataError;
-use super::queue::{CompletionQueue, InvalidDoorbell, SlotIndex, SubmissionQueue};
+use super::queue::{CompletionQueue, CqSlots, InvalidDoorbell, SlotIndex, SubmissionQueue};
 use super::state::{ControllerState, QUEUES_MAX};
 use crate::namespace::Namespace;
-use crate::nvm::{self, Block, Command};
-use crate::spec::{Cqe, Nsid, QueueId, Status};
+use crate::nvm::{self, Command};
+use crate::spec::{Cqe, Nsid, QueueId, Sqe, Status};
 
 /// Most commands fetched from one queue in one pass, so that a busy queue cannot starve others.
-const BURST_MAX: usize = 64;
+const BURST_MAX: u32 = 64;
 /// Most completions taken from one channel in one pass.
 const COMPLETIONS_MAX: usize = 256;
 /// Most events that wait for the controller; more are dropped.
@@ -197,33 +197,52 @@ impl PollGroup {
         if !lane.retry.is_empty() && self.retry(index) == Start::Stalled {
             return false;
         }
-        let lane = &mut self.lanes[index];
-        match lane.queue.look() {
-            Ok(false) => return false,
-            Ok(true) => {}
-            Err(InvalidDoorbell(value)) => {
-                let queue = lane.queue.id();
+        let mut room = match self.admit(index) {
+            Ok(room) => room,
+            Err((queue, InvalidDoorbell(value))) => {
                 self.event(GroupEvent::InvalidDoorbell { queue, value });
                 return true;
             }
-        }
+        };
         let mut fetched = false;
-        for _ in 0..BURST_MAX {
-            let Some(slot) = self.pop(index) else { break };
-            fetched = true;
-            if self.start(index, slot) == Start::Stalled {
-                self.lanes[index].retry.push(slot);
-                break;
+        while let Some(credit) = room.take() {
+            let lane = &mut self.lanes[index];
+            match lane.queue.pop(credit) {
+                Ok((slot, sqe)) => {
+                    fetched = true;
+                    if self.start(index, slot, &sqe) == Start::Stalled {
+                        self.lanes[index].retry.push(slot);
+                        break;
+                    }
+                }
+                Err(credit) => {
+                    self.completions[lane.cq].queue.hand_back(credit);
+                    break;
+                }
             }
         }
+        let cq = self.lanes[index].cq;
+        self.completions[cq].queue.hand_back_rest(room);
         fetched
+    }
+
+    /// Room for the completions of the commands that are there to fetch, as far as there is.
+    #[inline]
+    fn admit(&mut self, index: usize) -> Result<CqSlots, (QueueId, InvalidDoorbell)> {
+        let lane = &mut self.lanes[index];
+        let ahead = lane.queue.look().map_err(|bad| (lane.queue.id(), bad))?;
+        let cq = &mut self.completions[lane.cq].queue;
+        cq.reserve(ahead.min(BURST_MAX))
+            .map_err(|bad| (cq.id(), bad))
     }
 
     /// Starts what could not be started before, the oldest first.
     #[cold]
     fn retry(&mut self, index: usize) -> Start {
         while let Some(slot) = self.lanes[index].retry.pop() {
-            if self.lanes[index].queue.is_parked() || self.start(index, slot) == Start::Stalled {
+            let queue = &self.lanes[index].queue;
+            let sqe = queue.slot(slot).sqe();
+            if queue.is_parked() || self.start(index, slot, &sqe) == Start::Stalled {
                 self.lanes[index].retry.push(slot);
                 return Start::Stalled;
             }
@@ -231,78 +250,47 @@ impl PollGroup {
         Start::Accepted
     }
 
-    /// Reserves room for the completion, then fetches: `None` if either cannot be.
-    #[inline]
-    fn pop(&mut self, index: usize) -> Option<SlotIndex> {
-        let lane = &mut self.lanes[index];
-        let cq = &mut self.completions[lane.cq].queue;
-        match cq.reserve() {
-            Ok(Some(credit)) => match lane.queue.pop(credit) {
-                Ok(slot) => Some(slot),
-                Err(credit) => {
-                    cq.hand_back(credit);
-                    None
-                }
-            },
-            Ok(None) => None,
-            Err(InvalidDoorbell(value)) => {
-                let queue = cq.id();
-                self.event(GroupEvent::InvalidDoorbell { queue, value });
-                None
-            }
-        }
-    }
-
-    #[inline]
-    fn start(&mut self, index: usize, slot: SlotIndex) -> Start {
-        let sqe = self.lanes[index].queue.slot(slot).sqe();
+    #[inline(always)]
+    fn start(&mut self, index: usize, slot: SlotIndex, sqe: &Sqe) -> Start {
         let device = match device_of(&mut self.devices, sqe.nsid()) {
             Ok(device) => device,
             Err(status) => return self.fail(index, slot, status),
         };
-        let block = match Command::parse(&sqe, &device.namespace, &self.view) {
+        let block = match Command::parse(sqe, &device.namespace, &self.view) {
             Ok(Command::Block(block)) => block,
             Ok(Command::Nothing) => return self.fail(index, slot, Status::SUCCESS),
             Ok(Command::Deallocate { ranges }) => {
-                return self.deallocate(index, slot, &sqe, ranges);
+                return self.deallocate(index, slot, sqe, ranges);
             }
             Err(status) => return self.fail(index, slot, status),
         };
-        let mut iovecs = IoVecs::new();
-        if block.transfer_bytes != 0 {
-            let (memory, pool) = (&self.memory, self.context.iovec_pool());
-            let data = Data {
-                memory,
-                pool,
-                page_shift: self.view.page_shift,
-            };
-            if let Err(error) = data.gather(&sqe, &block, &mut iovecs) {
-                return self.without_data(index, slot, error);
-            }
-        }
         let Some(channel) = &mut device.channel else {
             return self.fail(index, slot, Status::INTERNAL_ERROR);
         };
+        // Gathered where it stays: a request is too large to be moved about.
+        let mut io = Io {
+            op: block.op,
+            fua: block.fua,
+            lba: block.lba,
+            blocks: block.blocks,
+            tag: tag_of(self.lanes[index].queue.id(), slot),
+            iovecs: IoVecs::new(),
+        };
+        if block.transfer_bytes != 0 {
+            let data = Data {
+                memory: &self.memory,
+                pool: self.context.iovec_pool(),
+                page_shift: self.view.page_shift,
+            };
+            if let Err(error) = data.gather(sqe, &block, &mut io.iovecs) {
+                return self.without_data(index, slot, error);
+            }
+        }
         if self.memory.any_bad() {
             // The entry, or a list of its data, may be half the host's and half zeroes.
             return self.fail(index, slot, Status::DATA_TRANSFER_ERROR);
         }
-        let tag = tag_of(self.lanes[index].queue.id(), slot);
-        let Block {
-            op,
-            fua,
-            lba,
-            blocks,
-            ..
-        } = block;
-        match channel.submit(Io {
-            op,
-            fua,
-            lba,
-            blocks,
-            tag,
-            iovecs,
-        }) {
+        match channel.submit(io) {
             Ok(()) => {
                 device.in_flight += 1;
                 Start::Accepted
@@ -364,17 +352,27 @@ impl PollGroup {
     #[inline]
     fn completed_by_device(&mut self, device: usize, completion: Completion) {
         let status = nvm::status_of(completion.status);
-        if completion.tag == FLUSH_TAG {
-            return self.flushed(device, status);
-        }
         if self.deallocate.owns(completion.tag) {
-            self.deallocate.completed(status);
-            return;
+            return self.completed_in_part(device, completion.tag, status);
         }
         let (queue, slot) = queue_and_slot(completion.tag);
         let index = usize::from(self.lane_of[usize::from(queue.0)]);
-        self.count(device, index, slot, status);
+        if let Some(Some(device)) = self.devices.get(device) {
+            let queue = &self.lanes[index].queue;
+            let shift = device.namespace.block_shift();
+            nvm::count(queue.block(), queue.slot(slot), shift, status);
+        }
         self.complete(index, slot, status);
+    }
+
+    /// What belongs to no command, or to a part of one.
+    #[cold]
+    fn completed_in_part(&mut self, device: usize, tag: Tag, status: Status) {
+        if tag == FLUSH_TAG {
+            self.flushed(device, status);
+        } else {
+            self.deallocate.completed(status);
+        }
     }
 
     #[cold]
@@ -389,24 +387,12 @@ impl PollGroup {
         }
     }
 
-    /// Counts what the SMART log reports.
-    #[inline]
-    fn count(&self, device: usize, index: usize, slot: SlotIndex, status: Status) {
-        let queue = &self.lanes[index].queue;
-        let Some(Some(device)) = self.devices.get(device) else {
-            return;
-        };
-        nvm::count(
-            queue.block(),
-            &queue.slot(slot).sqe(),
-            device.namespace.block_shift(),
-            status,
-        );
-    }
-
     /// Posts a completion, or, while quiescing, forgets the command.
     #[inline]
     fn complete(&mut self, index: usize, slot: SlotIndex, status: Status) {
+        if status != Status::SUCCESS && !self.quiescing {
+            self.report(index, slot, status);
+        }
         let lane = &mut self.lanes[index];
         let completions = &mut self.completions[lane.cq];
         let credit = lane.queue.credit();
@@ -415,14 +401,10 @@ impl PollGroup {
             lane.queue.release(slot);
             return;
         }
-        if status != Status::SUCCESS {
-            self.report(index, slot, status);
-        }
-        let lane = &mut self.lanes[index];
-        let completions = &mut self.completions[lane.cq];
-        let cid = lane.queue.slot(slot).cid();
-        let cqe = Cqe::new(0, lane.queue.head(), lane.queue.id(), cid, status);
-        if completions.queue.post(credit, lane.queue.slot(slot), &cqe) {
+        let held = lane.queue.slot(slot);
+        let (head, id) = (lane.queue.head(), lane.queue.id());
+        let cqe = Cqe::new(0, head, id, held.cid(), status);
+        if completions.queue.post(credit, held, &cqe) {
             lane.queue.release(slot);
         }
         if completions.queue.vector().is_some() {

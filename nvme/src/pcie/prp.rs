@@ -12,6 +12,15 @@ use crate::spec::Status;
 const CHUNK_ENTRIES: usize = 64;
 const ENTRY_BYTES: u64 = 8;
 
+/// The one address of a transfer that ends in the page where it begins, as nearly all short ones
+/// do, if its offset is allowed: the short form of [`walk`].
+#[inline]
+pub fn in_one_page(prps: [u64; 2], len: u64, page_shift: u8) -> Option<Iova> {
+    let page = 1u64 << page_shift;
+    let inside = prps[0] % 4 == 0 && len <= page - prps[0] % page;
+    inside.then_some(Iova(prps[0]))
+}
+
 /// Calls `range` with each piece of guest memory that `prp1` and `prp2` name for a transfer of
 /// `len` bytes with memory pages of `1 << page_shift` bytes, in order.
 ///
@@ -243,5 +252,15 @@ mod tests {
             pieces(&[last, 0], 3 * PAGE),
             [(100 * PAGE, PAGE), (last * PAGE, PAGE), (0, PAGE)]
         );
+    }
+
+    #[test]
+    fn a_transfer_is_in_one_page_if_it_ends_there() {
+        assert_eq!(
+            in_one_page([PAGE + 512, 0], PAGE - 512, 12),
+            Some(Iova(PAGE + 512))
+        );
+        assert_eq!(in_one_page([PAGE + 512, 0], PAGE - 511, 12), None);
+        assert_eq!(in_one_page([PAGE + 2, 0], 512, 12), None);
     }
 }

@@ -25,3 +25,17 @@ pub struct SlotIndex(pub u16);
 #[must_use]
 #[derive(Debug)]
 pub struct CqSlot(());
+
+/// Room for several.
+#[must_use]
+#[derive(Debug)]
+pub struct CqSlots(u32);
+
+impl CqSlots {
+    /// Room for one of them, while there is any.
+    #[inline]
+    pub fn take(&mut self) -> Option<CqSlot> {
+        self.0 = self.0.checked_sub(1)?;
+        Some(CqSlot(()))
+    }
+}

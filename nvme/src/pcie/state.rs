@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, compiler_fence};
 use bdev::memory::{SharedPages, SharedSlice};
 use zerocopy::{FromBytes, KnownLayout};
 
-use crate::spec::{CommandId, Cqe, QueueId, Sqe};
+use crate::spec::{CommandId, Cqe, NvmOpcode, QueueId, Sqe};
 
 /// "bellwire", little endian.
 const MAGIC: u64 = u64::from_le_bytes(*b"bellwire");
@@ -185,6 +185,7 @@ impl Slot {
         }
     }
 
+    #[inline]
     fn set_state(&self, state: SlotState) {
         // Everything stored before belongs to the new state, nothing stored later does.
         compiler_fence(std::sync::atomic::Ordering::Release);
@@ -193,6 +194,7 @@ impl Slot {
     }
 
     /// Takes a command in: first half of a fetch, before the SQ head moves.
+    #[inline]
     pub fn fetch(&self, sqe: &Sqe, sq_position: u64) {
         for (word, value) in self.sqe.iter().zip(sqe.to_words()) {
             word.store(value, Relaxed);
@@ -203,8 +205,22 @@ impl Slot {
     }
 
     /// The command, as it was copied when it was fetched.
+    #[inline]
     pub fn sqe(&self) -> Sqe {
         Sqe::from_words(std::array::from_fn(|i| self.sqe[i].load(Relaxed)))
+    }
+
+    /// Command dword `n`, 0-15, of the command; 0 past the end.
+    #[inline]
+    pub fn dword(&self, n: usize) -> u32 {
+        let word = self.sqe.get(n / 2).map_or(0, |word| word.load(Relaxed));
+        (word >> (32 * (n % 2))) as u32
+    }
+
+    /// Opcode of the command, if it is of the NVM command set.
+    #[inline]
+    pub fn nvm_opcode(&self) -> NvmOpcode {
+        NvmOpcode(self.dword(0) as u8)
     }
 
     /// Command identifier of the command: bits 31:16 of its first dword.
@@ -219,6 +235,7 @@ impl Slot {
     }
 
     /// Notes the completion and where it goes, before the guest can see it.
+    #[inline]
     pub fn complete(&self, cqe: [u64; 2], cq_position: u64) {
         self.cqe[0].store(cqe[0], Relaxed);
         self.cqe[1].store(cqe[1], Relaxed);

@@ -50,6 +50,12 @@ impl ReadWrite {
         self.cdw12.nlb_z()
     }
 
+    /// Number of logical blocks that a command dword 12 names, 1-65536.
+    #[inline]
+    pub fn blocks_of(cdw12: u32) -> u32 {
+        u32::from(ReadWriteCdw12::from(cdw12).nlb_z()) + 1
+    }
+
     /// Force Unit Access.
     #[inline]
     pub fn fua(&self) -> bool {

@@ -78,14 +78,14 @@ impl AdminQueue {
         if let Some(slot) = self.again.pop() {
             return Ok(Some(slot));
         }
-        if !self.sq.look()? {
+        if self.sq.look()? == 0 {
             return Ok(None);
         }
-        let Some(credit) = self.cq.reserve()? else {
+        let Some(credit) = self.cq.reserve(1)?.take() else {
             return Ok(None);
         };
         match self.sq.pop(credit) {
-            Ok(slot) => Ok(Some(slot)),
+            Ok((slot, _)) => Ok(Some(slot)),
             Err(credit) => {
                 self.cq.hand_back(credit);
                 Ok(None)
@@ -112,13 +112,12 @@ impl AdminQueue {
 
     /// Takes room for a command that was parked; false if there is none.
     fn unpark(&mut self) -> bool {
-        match self.cq.reserve() {
-            Ok(Some(credit)) => {
-                self.sq.keep(credit);
-                true
-            }
-            _ => false,
-        }
+        let room = self.cq.reserve(1).ok();
+        let Some(credit) = room.and_then(|mut room| room.take()) else {
+            return false;
+        };
+        self.sq.keep(credit);
+        true
     }
 
     /// Finds the rings again after memory was mapped or unmapped.

@@ -17,7 +17,7 @@ pub(super) struct Data<'a> {
 
 impl Data<'_> {
     /// Finds the guest memory of a transfer by the command's data pointer.
-    #[inline]
+    #[inline(always)]
     pub(super) fn gather(
         &self,
         sqe: &Sqe,
@@ -35,7 +35,29 @@ impl Data<'_> {
             Access::Read
         };
         let len = block.transfer_bytes;
-        if !nvm::data_pointer_is_sgl(sqe)? {
+        let is_sgl = nvm::data_pointer_is_sgl(sqe)?;
+        if !is_sgl {
+            if let Some(iova) = prp::in_one_page(sqe.prps(), len, page_shift) {
+                return Ok(memory.gather(pool, iova, len, access, iovecs)?);
+            }
+        }
+        self.gather_pages(sqe, is_sgl, (access, len), iovecs)
+    }
+
+    #[inline(never)]
+    fn gather_pages(
+        &self,
+        sqe: &Sqe,
+        is_sgl: bool,
+        (access, len): (Access, u64),
+        iovecs: &mut IoVecs,
+    ) -> Result<(), DataError> {
+        let Data {
+            memory,
+            pool,
+            page_shift,
+        } = *self;
+        if !is_sgl {
             return prp::walk(memory, sqe.prps(), len, page_shift, |iova, len| {
                 Ok(memory.gather(pool, iova, len, access, iovecs)?)
             });

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages, SharedSlice};
 
-use super::{CqSlot, InvalidDoorbell};
+use super::{CqSlot, CqSlots, InvalidDoorbell};
 use crate::pcie::doorbell::{Doorbell, Side};
 use crate::pcie::message::{CqSpec, ShadowDoorbells};
 use crate::pcie::state::{ControllerState, CqBlock, Slot};
@@ -104,24 +104,28 @@ impl CompletionQueue {
         self.vector
     }
 
-    /// Room for one more completion, or `None`: the host has to consume first.
+    /// Room for up to `wanted` completions; less, or none, until the host has consumed some.
     ///
     /// # Errors
     /// [`InvalidDoorbell`], once: the queue is stopped and gives no more room.
     #[inline]
-    pub fn reserve(&mut self) -> Result<Option<CqSlot>, InvalidDoorbell> {
-        // One entry stays empty, so that full and empty differ.
-        if self.unconsumed + self.reserved + 1 >= self.entries {
+    pub fn reserve(&mut self, wanted: u32) -> Result<CqSlots, InvalidDoorbell> {
+        if self.room() < wanted {
             self.consume()?;
-            if self.unconsumed + self.reserved + 1 >= self.entries {
-                return Ok(None);
-            }
         }
-        if self.stopped || self.ring.is_none() {
-            return Ok(None);
-        }
-        self.reserved += 1;
-        Ok(Some(CqSlot(())))
+        let count = if self.stopped || self.ring.is_none() {
+            0
+        } else {
+            wanted.min(self.room())
+        };
+        self.reserved += count;
+        Ok(CqSlots(count))
+    }
+
+    /// Entries that nobody has a claim to. One stays empty, so that full and empty differ.
+    #[inline]
+    fn room(&self) -> u32 {
+        (self.entries - 1).saturating_sub(self.unconsumed + self.reserved)
     }
 
     /// A credit for a command that was fetched in an earlier life or parked without one.
@@ -135,6 +139,13 @@ impl CompletionQueue {
     pub fn hand_back(&mut self, credit: CqSlot) {
         let CqSlot(()) = credit;
         self.reserved -= 1;
+    }
+
+    /// Gives those back that were not used.
+    #[inline]
+    pub fn hand_back_rest(&mut self, credits: CqSlots) {
+        let CqSlots(count) = credits;
+        self.reserved -= count;
     }
 
     /// Looks at the head doorbell.

@@ -160,22 +160,31 @@ impl SubmissionQueue {
         self.doorbell.word().filter(|_| self.head == self.tail)
     }
 
-    /// Looks at the doorbell: true if there is something to fetch.
+    /// Looks at the doorbell: how many commands are there to fetch.
     ///
     /// # Errors
     /// [`InvalidDoorbell`], once: the queue is stopped and says nothing more.
     #[inline]
-    pub fn look(&mut self) -> Result<bool, InvalidDoorbell> {
+    pub fn look(&mut self) -> Result<u32, InvalidDoorbell> {
         let tail = self.doorbell.load();
         if tail != self.tail {
-            return self.ring_doorbell(tail);
+            self.ring_doorbell(tail)?;
         }
-        Ok(self.tail != self.head && !self.stopped)
+        if self.stopped {
+            return Ok(0);
+        }
+        let ahead = if self.tail >= self.head {
+            self.tail
+        } else {
+            self.tail + self.entries
+        };
+        Ok(ahead - self.head)
     }
 
-    fn ring_doorbell(&mut self, tail: u32) -> Result<bool, InvalidDoorbell> {
+    #[inline]
+    fn ring_doorbell(&mut self, tail: u32) -> Result<(), InvalidDoorbell> {
         if self.stopped || self.ring.is_none() {
-            return Ok(false);
+            return Ok(());
         }
         if tail >= self.entries {
             self.stopped = true;
@@ -183,7 +192,7 @@ impl SubmissionQueue {
         }
         self.tail = tail;
         self.doorbell.seen(tail);
-        Ok(tail != self.head)
+        Ok(())
     }
 
     /// True while its memory is unmapped.
@@ -196,10 +205,10 @@ impl SubmissionQueue {
         self.stopped = true;
     }
 
-    /// Fetches the next command into a slot, or hands the credit back: the queue is empty, parked
-    /// or stopped, or all its slots are taken.
-    #[inline]
-    pub fn pop(&mut self, credit: CqSlot) -> Result<SlotIndex, CqSlot> {
+    /// Fetches the next command into a slot, with a copy for who executes it at once, or hands the
+    /// credit back: the queue is empty, parked or stopped, or all its slots are taken.
+    #[inline(always)]
+    pub fn pop(&mut self, credit: CqSlot) -> Result<(SlotIndex, Sqe), CqSlot> {
         if self.head == self.tail || self.stopped {
             return Err(credit);
         }
@@ -211,9 +220,8 @@ impl SubmissionQueue {
         };
         let CqSlot(()) = credit;
         self.credits += 1;
-        let words = ring.load_entry(self.head);
-        self.slot(SlotIndex(index))
-            .fetch(&Sqe::from_words(words), self.head_position);
+        let sqe = Sqe::from_words(ring.load_entry(self.head));
+        self.slot(SlotIndex(index)).fetch(&sqe, self.head_position);
         self.head_position += 1;
         self.head = if self.head + 1 == self.entries {
             0
@@ -223,7 +231,7 @@ impl SubmissionQueue {
         self.block()
             .head_position
             .store(self.head_position, Relaxed);
-        Ok(SlotIndex(index))
+        Ok((SlotIndex(index), sqe))
     }
 
     /// Takes the credit of a command in a slot into keeping.
