@@ -36,6 +36,9 @@ use crate::spec::{Cqe, Nsid, QueueId, Sqe, Status};
 
 /// Most commands fetched from one queue in one pass, so that a busy queue cannot starve others.
 const BURST_MAX: u32 = 64;
+/// Of more commands than this only half are fetched in one pass, so that the host has completions
+/// to look at while the other half is executed.
+const BURST_MIN: u32 = 16;
 /// Most completions taken from one channel in one pass.
 const COMPLETIONS_MAX: usize = 256;
 /// Most events that wait for the controller; more are dropped.
@@ -232,8 +235,8 @@ impl PollGroup {
         let lane = &mut self.lanes[index];
         let ahead = lane.queue.look().map_err(|bad| (lane.queue.id(), bad))?;
         let cq = &mut self.completions[lane.cq].queue;
-        cq.reserve(ahead.min(BURST_MAX))
-            .map_err(|bad| (cq.id(), bad))
+        let burst = (ahead / 2).clamp(BURST_MIN, BURST_MAX);
+        cq.reserve(ahead.min(burst)).map_err(|bad| (cq.id(), bad))
     }
 
     /// Starts what could not be started before, the oldest first.
