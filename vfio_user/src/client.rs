@@ -64,12 +64,19 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the socket at `path` and negotiates the version.
+    /// Connects to the socket at `path` and negotiates the version. Each reply is waited for as
+    /// long as [`TIMEOUT`].
     pub fn connect(path: &Path) -> Result<Client, ClientError> {
+        Client::connect_with_timeout(path, TIMEOUT)
+    }
+
+    /// As [`connect`](Self::connect), with another timeout: for this and for what comes later.
+    pub fn connect_with_timeout(path: &Path, timeout: Duration) -> Result<Client, ClientError> {
         let command = Command::VERSION;
         let stream =
             UnixStream::connect(path).map_err(|source| ClientError::Socket { command, source })?;
         let mut client = Client::unversioned(stream);
+        client.set_timeout(timeout);
         client.negotiate()?;
         Ok(client)
     }

@@ -26,8 +26,7 @@ impl Link {
             socket: socket.to_path_buf(),
             source,
         };
-        let mut client = Client::connect(socket).map_err(failed)?;
-        client.set_timeout(timeout);
+        let client = Client::connect_with_timeout(socket, timeout).map_err(failed)?;
         let watched = client.stream().try_clone();
         let watched = watched.map_err(|source| {
             failed(vfio_user::ClientError::Socket {

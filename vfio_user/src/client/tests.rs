@@ -348,6 +348,18 @@ fn silence_is_a_timeout_and_a_closed_connection_says_so() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_is_given_up_after_the_timeout_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("socket");
+    let _silent = UnixListener::bind(&socket).expect("a socket");
+    let timeout = Duration::from_millis(20);
+    match Client::connect_with_timeout(&socket, timeout) {
+        Err(ClientError::Timeout { waited, .. }) => assert_eq!(waited, timeout),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn errors_name_the_command_and_the_reason() {
     let serving = Serving::new(Scripted::new());
     let mut client = serving.client();
