@@ -26,6 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Compare targets under one workload, in short windows that take turns
     Compare(CompareOptions),
+    /// Give targets hosts with queues that do nothing, until interrupted: to measure beside
+    Hold(HoldOptions),
     /// Show what a controller and its namespaces say of themselves
     Identify(IdentifyOptions),
     /// Measure what the machine allows for the job of a target, with no protocol around it
@@ -52,6 +54,24 @@ run from those before: to find stale data, give every writing run a --seed of it
 
 Exit status: 0 if all went well, 1 if a command or the verification failed, 2 if the run could not
 begin.";
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldOptions {
+    /// The targets' vfio-user sockets, or folders that hold them as `cntrl`
+    #[arg(value_name = "SOCKET", required = true)]
+    pub(crate) targets: Vec<PathBuf>,
+    /// I/O queues of each
+    #[arg(long, value_name = "QUEUES", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) numjobs: u16,
+    /// Commands that a queue could hold
+    #[arg(long, value_name = "N", default_value_t = 127,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) iodepth: u16,
+    /// How long a target may take for an answer
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentifyOptions {

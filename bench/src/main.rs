@@ -23,6 +23,7 @@ mod cores;
 mod driver;
 #[cfg(test)]
 mod emulated;
+mod hold;
 mod identify;
 mod limits;
 mod micro;
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> ExitCode {
             .plans()
             .and_then(|plans| compare::run(&plans, options.windows, options.json))
             .map_err(Into::into),
+        Command::Hold(options) => hold::run(&options).map_err(Into::into),
         Command::Identify(options) => identify::run(&options).map(|()| true).map_err(Into::into),
         Command::Limits(options) => limits::run(&options).map_err(Into::into),
         Command::Micro(options) => micro::run(options.case, options.commands)

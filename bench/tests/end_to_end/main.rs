@@ -3,7 +3,7 @@
 mod daemon;
 
 use std::fs::{self, DirEntry, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -49,6 +49,30 @@ fn identify_shows_the_controller_and_each_namespace() {
             .all(|namespace| namespace["uuid"].is_string())
     );
     daemon.stop();
+}
+
+#[test]
+fn held_queues_do_nothing_until_their_target_goes() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let mut held = bench("hold --numjobs 16 --iodepth 127");
+    held.arg(daemon.socket());
+    held.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut held = held.spawn().expect("bellwire-bench");
+    let mut line = String::new();
+    let out = held.stdout.take().expect("a pipe");
+    BufReader::new(out)
+        .read_line(&mut line)
+        .expect("its output");
+    assert_eq!(line, "holding 16 queues of 1 controllers\n");
+    // The socket has its one client.
+    let (_, told) = ends_with(&mut daemon.identify("--timeout 1"), 2);
+    assert!(told.contains("bellwire-bench: "), "{told}");
+    daemon.stop();
+    let ended = held.wait_with_output().expect("a child");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("closed the connection"), "{told}");
 }
 
 #[test]
