@@ -16,6 +16,7 @@ mod listener;
 mod logging;
 mod message;
 mod reactor;
+mod roster;
 mod signal;
 mod target;
 

@@ -1,8 +1,9 @@
 //! A reactor: one thread, one core, one loop that never sleeps.
 //!
-//! Every pass polls the I/O queues of all poll groups and enters the kernel at most once for all
-//! channels. Every few passes the clock is read, and the inbox and the admin queues are looked at;
-//! sockets have a timer. So a pass over idle queues touches nothing but their doorbells.
+//! Every pass polls the I/O queues of the active poll groups, looks at doorbells of those that rest
+//! ([`Roster`]), and enters the kernel at most once for all channels. Every few passes the clock is
+//! read, and the inbox and some of the admin queues are looked at; sockets have a timer. So a pass
+//! over idle queues touches nothing but their doorbells.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,14 @@ use crate::cpu;
 use crate::endpoint::{Endpoint, EndpointSeed};
 use crate::idle::{Idle, QUIET_NS};
 use crate::message::{ControllerId, Post, ReactorId, ToControl, ToReactor};
+use crate::roster::Roster;
 
 /// Passes between two looks at everything but I/O queues.
 const CONTROL_PASSES: u64 = 8;
 /// Messages taken from the inbox in one pass.
 const MESSAGES_MAX: usize = 64;
+/// Endpoints polled at one of those looks; the others come in turns.
+const ENDPOINTS_MAX: usize = 8;
 
 /// What a reactor is made from; it crosses to the reactor's thread.
 pub struct ReactorSeed {
@@ -37,7 +41,10 @@ struct Reactor {
     post: Post,
     context: IoContext,
     groups: Vec<Group>,
+    roster: Roster,
     endpoints: Vec<Endpoint>,
+    /// Which of them is polled next.
+    next_endpoint: usize,
     origin: Instant,
     now_ns: u64,
     /// When something last happened.
@@ -52,6 +59,12 @@ struct Group {
     controller: ControllerId,
     group: PollGroup,
     waiting: Option<FromGroup>,
+}
+
+impl Group {
+    fn can_rest(&self) -> bool {
+        self.waiting.is_none() && self.group.can_rest()
+    }
 }
 
 /// The body of a reactor's thread: reports that it polls, and then does until told to end.
@@ -89,7 +102,7 @@ impl Reactor {
                 waiting: None,
             }
         });
-        let groups = groups.collect();
+        let groups = groups.collect::<Vec<_>>();
         let endpoints = seed
             .endpoints
             .into_iter()
@@ -100,8 +113,10 @@ impl Reactor {
             id: seed.id,
             post: seed.post,
             context,
+            roster: Roster::new(groups.len()),
             groups,
             endpoints,
+            next_endpoint: 0,
             origin,
             now_ns: 0,
             busy_ns: 0,
@@ -113,11 +128,7 @@ impl Reactor {
 
     #[inline]
     fn pass(&mut self) {
-        let mut busy = false;
-        for index in 0..self.groups.len() {
-            busy |= self.groups[index].group.poll(self.now_ns);
-            self.carry_replies(index);
-        }
+        let busy = self.poll_groups();
         self.context.flush();
         match busy {
             true => self.busy_ns = self.now_ns,
@@ -127,6 +138,26 @@ impl Reactor {
         if self.pass % CONTROL_PASSES == 0 {
             self.control();
         }
+    }
+
+    /// Polls the groups that are active, and looks for some that have to be.
+    #[inline]
+    fn poll_groups(&mut self) -> bool {
+        let (mut busy, mut at) = (false, 0);
+        while let Some(index) = self.roster.active(at) {
+            let is_busy = self.groups[index].group.poll(self.now_ns);
+            self.carry_replies(index);
+            busy |= is_busy;
+            let may_rest = self.roster.polled(at, is_busy);
+            if may_rest && self.groups[index].can_rest() {
+                self.roster.rest(at);
+            } else {
+                at += 1;
+            }
+        }
+        let groups = &self.groups;
+        self.roster.look(|index| groups[index].group.is_rung());
+        busy
     }
 
     /// After a pass in which nothing happened.
@@ -153,9 +184,11 @@ impl Reactor {
     fn control(&mut self) {
         self.now_ns = self.origin.elapsed().as_nanos() as u64;
         self.receive();
-        for index in 0..self.endpoints.len() {
+        for _ in 0..self.endpoints.len().min(ENDPOINTS_MAX) {
+            let index = self.next_endpoint;
             self.endpoints[index].poll(self.now_ns);
             self.carry_messages(index);
+            self.next_endpoint = (index + 1) % self.endpoints.len();
         }
     }
 
@@ -226,9 +259,13 @@ impl Reactor {
     }
 
     fn deliver(&mut self, id: ControllerId, group: GroupId, envelope: Envelope) {
-        let is_it = |g: &&mut Group| g.controller == id && g.group.id() == group;
-        if let Some(found) = self.groups.iter_mut().find(is_it) {
-            found.group.receive(envelope);
+        let is_it = |g: &Group| g.controller == id && g.group.id() == group;
+        if let Some(index) = self.groups.iter().position(is_it) {
+            self.roster.wake(index);
+            let group = &mut self.groups[index].group;
+            // While it rested it did not see the time go by.
+            group.poll(self.now_ns);
+            group.receive(envelope);
         }
     }
 

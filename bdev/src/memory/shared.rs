@@ -153,6 +153,16 @@ impl SharedPages {
         unsafe { slice::from_raw_parts(self.map.address().as_ptr().cast(), self.len / 4) }
     }
 
+    /// All of it as pairs of words; none in pages used as slices.
+    #[must_use]
+    #[inline]
+    pub fn pairs(&self) -> &[[AtomicU32; 2]] {
+        let words = self.words();
+        // SAFETY: the same words, as many as there are pairs of; an array has the alignment of its
+        // elements.
+        unsafe { slice::from_raw_parts(words.as_ptr().cast(), words.len() / 2) }
+    }
+
     /// `count` values from `byte_offset` on, which keep the pages alive. None past the end,
     /// misaligned, in pages used as words, and where a slice of another type was taken. Only for
     /// pages that are never given away; `T` consists of plain atomics, since the bytes are shared.
@@ -277,6 +287,8 @@ mod tests {
         client.store_u32(8, 77, Ordering::Release);
         assert_eq!(server.load_u32(4104, Ordering::Acquire), 77);
         assert_eq!(server.words()[1026].load(Ordering::Relaxed), 77);
+        assert_eq!(server.pairs()[513][0].load(Ordering::Relaxed), 77);
+        assert_eq!(server.pairs().len(), 1024);
     }
 
     #[test]

@@ -24,6 +24,9 @@ const STRIDE_BYTES: usize = 4 << DOORBELL_STRIDE;
 const PAIR_BYTES: usize = 2 * STRIDE_BYTES;
 const _: () = assert!(PAIR_BYTES == 8, "a pair is one word of the shadow buffers");
 
+/// Place of the doorbells of I/O queue 1 among the pairs of words of that file; the others follow.
+pub const FIRST_IO_PAIR: usize = DOORBELL_BASE as usize / PAIR_BYTES + 1;
+
 /// Bytes of the file that holds the doorbells of the admin queue and `queues` I/O queue pairs, in
 /// whole pages. It is laid out as BAR0, the page of the registers stays empty, so that a client
 /// finds the doorbells at the same offset in both.
@@ -89,10 +92,10 @@ impl Doorbell {
         }
     }
 
-    /// Its place among the words of the doorbell pages, if that is where it is.
+    /// Whether it is in the host's shadow buffer.
     #[inline]
-    pub fn word(&self) -> Option<usize> {
-        self.shadow.is_none().then_some(self.offset / 4)
+    pub fn is_shadowed(&self) -> bool {
+        self.shadow.is_some()
     }
 
     /// Puts the doorbell page's value to 0, for a queue that begins.

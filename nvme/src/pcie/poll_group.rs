@@ -24,7 +24,7 @@ use bdev::{Channel, Completion, Io, IoContext, Tag};
 use self::control::Waiting;
 use self::data::Data;
 use self::deallocate::Deallocate;
-use self::watch::Watch;
+use self::watch::Watches;
 use super::interrupt::Owed;
 use super::message::{CommandError, ControllerView, FromGroup, GroupEvent, GroupId};
 use super::prp::DataError;
@@ -72,8 +72,7 @@ pub struct PollGroup {
     memory: GuestMemory,
     devices: Vec<Option<Device>>,
     lanes: Vec<Lane>,
-    /// One for each lane, or none after anything but a pass has changed a lane.
-    watches: Vec<Watch>,
+    watches: Watches,
     completions: Vec<CompletionLane>,
     /// Index into `lanes` for each queue identifier, or [`NO_LANE`].
     lane_of: [u16; QUEUES_MAX as usize + 1],
@@ -138,7 +137,7 @@ impl PollGroup {
             memory: GuestMemory::new(),
             devices: Vec::new(),
             lanes: Vec::with_capacity(usize::from(QUEUES_MAX)),
-            watches: Vec::with_capacity(usize::from(QUEUES_MAX)),
+            watches: Watches::with_capacity(usize::from(QUEUES_MAX)),
             completions: Vec::with_capacity(usize::from(QUEUES_MAX)),
             lane_of: [NO_LANE; QUEUES_MAX as usize + 1],
             deallocate: Deallocate::new(),
@@ -185,6 +184,7 @@ impl PollGroup {
         let mut devices = self.devices.iter().flatten();
         devices.all(|device| device.in_flight == 0)
             && self.lanes.iter().all(|lane| lane.retry.is_empty())
+            && !self.deallocate.is_active()
             && self.waiting.is_empty()
             && self.outbox.is_empty()
     }

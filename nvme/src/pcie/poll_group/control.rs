@@ -331,6 +331,7 @@ impl PollGroup {
     fn remove_sq(&mut self, id: QueueId) {
         let Some(index) = self.lane(id) else { return };
         let lane = self.lanes.swap_remove(index);
+        self.watches.clear();
         self.lane_of[usize::from(id.0)] = NO_LANE;
         if let Some(moved) = self.lanes.get(index) {
             self.lane_of[usize::from(moved.queue.id().0)] = index as u16;
@@ -407,6 +408,7 @@ impl PollGroup {
     }
 
     fn remove_all(&mut self) {
+        self.watches.clear();
         for lane in self.lanes.drain(..) {
             self.lane_of[usize::from(lane.queue.id().0)] = NO_LANE;
             lane.queue.remove();

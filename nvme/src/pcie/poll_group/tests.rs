@@ -2,6 +2,7 @@
 //! a block device that completes when it is told to.
 
 mod host;
+mod rest;
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -3,31 +3,67 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Lane, PollGroup};
+use super::PollGroup;
+use crate::pcie::doorbell;
+use crate::spec::QueueId;
 
-/// What is to be known of a lane to see that nothing has happened to it: many fit in a cache line.
-#[derive(Clone, Copy)]
-pub(super) struct Watch {
-    /// Its doorbell's place in the doorbell pages; none there if it has to be looked at always.
-    word: usize,
-    /// The doorbell's value, as far as it was looked.
+/// What was seen of the submission queues' doorbells, by queue identifier from 1 on. Compared with
+/// the doorbell page as it lies there: a pass over idle queues is a walk through two arrays.
+#[derive(Default)]
+pub(super) struct Watches {
+    /// Up to the last queue of the group.
+    list: Vec<Watch>,
+    /// Whether every queue of the group is in the list.
+    complete: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Watch {
     seen: u32,
+    /// All ones; 0 for a queue that is not of this group.
+    mask: u32,
+    /// Not 0: has to be looked at, whatever the doorbell.
+    due: u32,
 }
 
 impl Watch {
-    fn of(lane: &Lane) -> Watch {
-        let word = lane.queue.doorbell_word().filter(|_| lane.retry.is_empty());
-        Watch {
-            word: word.unwrap_or(usize::MAX),
-            seen: lane.queue.tail(),
+    /// Not 0 if the queue may have something.
+    #[inline]
+    fn due(&self, doorbell: &AtomicU32) -> u32 {
+        // Relaxed: what follows looks again.
+        (doorbell.load(Relaxed) ^ self.seen) & self.mask | self.due
+    }
+}
+
+impl Watches {
+    pub(super) fn with_capacity(queues: usize) -> Watches {
+        Watches {
+            list: Vec::with_capacity(queues),
+            complete: false,
         }
     }
 
+    /// Nothing is known of any queue.
+    pub(super) fn clear(&mut self) {
+        self.list.clear();
+        self.complete = false;
+    }
+
+    /// The first queue from index `from` on that may have something, as an index.
     #[inline]
-    fn is_due(&self, doorbells: &[AtomicU32]) -> bool {
-        // Relaxed: what follows looks again.
-        let now = doorbells.get(self.word).map(|word| word.load(Relaxed));
-        now != Some(self.seen)
+    fn next_due(&self, doorbells: &[[AtomicU32; 2]], from: usize) -> Option<usize> {
+        let list = self.list.get(from..)?;
+        let doorbells = doorbells.get(from..self.list.len())?;
+        let mut due = doorbells
+            .iter()
+            .zip(list)
+            .map(|([tail, _], watch)| watch.due(tail));
+        // Nearly always there is none, which is found out soonest without looking for it.
+        if due.clone().fold(0, |any, due| any | due) == 0 {
+            return None;
+        }
+        let at = due.position(|due| due != 0)?;
+        Some(from + at)
     }
 }
 
@@ -36,33 +72,63 @@ impl PollGroup {
     /// doorbell.
     #[inline]
     pub(super) fn fetch_all(&mut self) -> bool {
-        if self.watches.len() != self.lanes.len() {
+        if !self.watches.complete {
             return self.fetch_and_watch_all();
         }
         let (mut busy, mut from) = (false, 0);
-        while let Some(index) = self.next_due(from) {
-            busy |= self.fetch(index);
-            self.watches[index] = Watch::of(&self.lanes[index]);
-            from = index + 1;
+        while let Some(at) = self.next_due(from) {
+            let lane = usize::from(self.lane_of[at + 1]);
+            busy |= self.fetch(lane);
+            self.watch(lane);
+            from = at + 1;
         }
         busy
     }
 
+    /// Whether a doorbell was rung since the last pass. Means something while the group
+    /// [can rest](Self::can_rest).
+    #[inline]
+    pub fn is_rung(&self) -> bool {
+        self.next_due(0).is_some()
+    }
+
+    /// Whether passes can be left out until a doorbell [is rung](Self::is_rung) or the controller
+    /// asks for something.
+    pub fn can_rest(&self) -> bool {
+        let watches = &self.watches;
+        let waits = watches.complete && watches.list.iter().all(|watch| watch.due == 0);
+        waits && self.owing == 0 && self.is_idle()
+    }
+
     #[inline]
     fn next_due(&self, from: usize) -> Option<usize> {
-        let doorbells = self.doorbells.words();
-        let mut rest = self.watches[from..].iter();
-        let at = rest.position(|watch| watch.is_due(doorbells))?;
-        Some(from + at)
+        let doorbells = self.doorbells.pairs().get(doorbell::FIRST_IO_PAIR..)?;
+        self.watches.next_due(doorbells, from)
+    }
+
+    /// Notes how far a queue was looked at.
+    #[inline]
+    fn watch(&mut self, lane: usize) {
+        let lane = &self.lanes[lane];
+        let QueueId(id) = lane.queue.id();
+        if let Some(watch) = self.watches.list.get_mut(usize::from(id) - 1) {
+            let waits = lane.queue.waits_for_doorbell() && lane.retry.is_empty();
+            (watch.seen, watch.due) = (lane.queue.tail(), u32::from(!waits));
+        }
     }
 
     #[cold]
     fn fetch_and_watch_all(&mut self) -> bool {
         let mut busy = false;
-        self.watches.clear();
+        self.watches.complete = true;
         for index in 0..self.lanes.len() {
             busy |= self.fetch(index);
-            self.watches.push(Watch::of(&self.lanes[index]));
+            let count = usize::from(self.lanes[index].queue.id().0);
+            if self.watches.list.len() < count {
+                self.watches.list.resize(count, Watch::default());
+            }
+            self.watches.list[count - 1].mask = u32::MAX;
+            self.watch(index);
         }
         busy
     }

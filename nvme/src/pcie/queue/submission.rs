@@ -153,11 +153,10 @@ impl SubmissionQueue {
         self.tail
     }
 
-    /// Place of the doorbell among the words of the doorbell pages, if the queue has nothing more
-    /// until that changes.
+    /// Whether it has nothing more until its word in the doorbell page changes.
     #[inline]
-    pub fn doorbell_word(&self) -> Option<usize> {
-        self.doorbell.word().filter(|_| self.head == self.tail)
+    pub fn waits_for_doorbell(&self) -> bool {
+        self.head == self.tail && !self.doorbell.is_shadowed()
     }
 
     /// Looks at the doorbell: how many commands are there to fetch.

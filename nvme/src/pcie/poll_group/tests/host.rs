@@ -193,7 +193,7 @@ impl Host {
         }
     }
 
-    fn group(&mut self) -> &mut PollGroup {
+    pub(super) fn group(&mut self) -> &mut PollGroup {
         self.group.as_mut().unwrap()
     }
 

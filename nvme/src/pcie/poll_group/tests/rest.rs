@@ -1,0 +1,100 @@
+//! When a group may be left out of passes, and what ends that.
+
+use super::FLUSH;
+use super::host::{self, Host};
+use crate::pcie::message::ToGroup;
+use crate::spec::{CommandId, QueueId, Status};
+
+fn can_rest(host: &mut Host) -> bool {
+    host.pass();
+    host.group().can_rest()
+}
+
+/// A host with queues 1 to 3, idle.
+fn idle() -> Host {
+    let mut host = Host::new();
+    for id in [2, 1, 3] {
+        host.create_pair(id, 16);
+    }
+    assert!(can_rest(&mut host) && !host.group().is_rung());
+    host
+}
+
+#[test]
+fn each_doorbell_that_is_rung_ends_the_rest() {
+    for id in 1..=3 {
+        let mut host = idle();
+        let flush = host::sqe(FLUSH, 1, [0, 0], 0, 0);
+        host.submit(id, flush);
+        assert!(!host.group().is_rung(), "queue {id}");
+        host.ring(id);
+        assert!(host.group().is_rung(), "queue {id}");
+        assert_eq!(host.reap_until(id, 1)[0].1, Status::SUCCESS);
+        assert!(can_rest(&mut host) && !host.group().is_rung());
+    }
+}
+
+#[test]
+fn a_completion_that_was_consumed_wakes_nobody() {
+    let mut host = idle();
+    host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
+    host.ring(1);
+    host.pass();
+    assert!(can_rest(&mut host));
+    assert_eq!(host.reap(1).len(), 1);
+    assert!(!host.group().is_rung());
+}
+
+#[test]
+fn a_group_without_queues_rests() {
+    let mut host = Host::new();
+    assert!(can_rest(&mut host) && !host.group().is_rung());
+}
+
+#[test]
+fn whatever_changes_without_a_doorbell_keeps_a_group_awake() {
+    // A command at the device.
+    let mut host = idle();
+    host.device().hold(true);
+    host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
+    host.ring(1);
+    assert!(!can_rest(&mut host));
+    host.device().hold(false);
+    host.pass();
+    assert!(can_rest(&mut host));
+    // An interrupt that nothing is bound for.
+    let mut host = idle();
+    host.bind(false);
+    host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
+    host.ring(1);
+    assert!(!can_rest(&mut host));
+    host.bind(true);
+    assert!(can_rest(&mut host));
+    // Commands for which the completion queue has no room yet.
+    let mut host = Host::new();
+    host.create_queues(1, 16, 4);
+    for _ in 0..5 {
+        host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
+    }
+    host.ring(1);
+    for _ in 0..3 {
+        assert!(!can_rest(&mut host));
+    }
+    assert_eq!(host.reap_until(1, 5).len(), 5);
+    assert!(can_rest(&mut host));
+    // Doorbells in the guest's memory.
+    let mut host = idle();
+    host.use_shadow_doorbells();
+    assert!(!can_rest(&mut host));
+}
+
+#[test]
+fn after_a_request_of_the_controller_every_queue_is_looked_at_again() {
+    let mut host = idle();
+    host.ask(ToGroup::Abort {
+        sqid: QueueId(1),
+        cid: CommandId(1),
+    });
+    assert!(!host.group().can_rest());
+    assert!(can_rest(&mut host));
+}
