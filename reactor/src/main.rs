@@ -41,6 +41,9 @@ fn main() -> ExitCode {
 
 fn serve(config: &Config, log_level: tracing::Level) -> ExitCode {
     let logs = logging::start(log_level);
+    if cfg!(feature = "volatile-state") {
+        tracing::warn!("built without durable state, to be measured and for nothing else");
+    }
     let served = build(config, &logs).map(|(target, stop)| target.run(&logs, &stop));
     logs.drain();
     match served {

@@ -57,7 +57,7 @@ pub use iovec::{IoVec, IoVecPool, IoVecs, SEGMENTS_MAX};
 pub use map::PageKind;
 pub use region::{MemoryRegion, Protection};
 pub use ring::GuestRing;
-pub use shared::{Seal, SharedPages, SharedSlice};
+pub use shared::{Seal, SharedPages, SharedSlice, SharedValue};
 pub use sigbus::{MAPPINGS_MAX, install_sigbus_handler};
 
 /// The unit of mapping and of guest addresses: 4 KiB on every machine we run on.

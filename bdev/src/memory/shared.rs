@@ -258,6 +258,28 @@ impl<T> SharedSlice<T> {
     }
 }
 
+impl<T> SharedSlice<T> {
+    /// One of the values, for who looks at no other; none past the end.
+    #[must_use]
+    pub fn one(&self, index: usize) -> Option<SharedValue<T>> {
+        self.part(index, 1).map(SharedValue)
+    }
+}
+
+/// A value in shared pages, which it keeps alive.
+#[derive(Debug)]
+pub struct SharedValue<T>(SharedSlice<T>);
+
+impl<T> Deref for SharedValue<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: as for the slice, which has this one value.
+        unsafe { &*self.0.start }
+    }
+}
+
 impl<T> Deref for SharedSlice<T> {
     type Target = [T];
 
@@ -326,6 +348,11 @@ mod tests {
         let part = slice.part(3, 1).unwrap();
         slice[3].store(8, Ordering::Relaxed);
         assert_eq!((part.len(), part[0].load(Ordering::Relaxed)), (1, 8));
+        assert_eq!(
+            slice.one(3).map(|value| value.load(Ordering::Relaxed)),
+            Some(8)
+        );
+        assert!(slice.one(4).is_none() && part.one(1).is_none());
         assert!(slice.part(3, 2).is_none() && slice.part(usize::MAX, 2).is_none());
         let inner = pages.slice::<AtomicU64>(72, 1).unwrap();
         drop(pages);

@@ -224,8 +224,9 @@ impl PollGroup {
                 }
             }
         }
-        let cq = self.lanes[index].cq;
-        self.completions[cq].queue.hand_back_rest(room);
+        let lane = &self.lanes[index];
+        lane.queue.note_head();
+        self.completions[lane.cq].queue.hand_back_rest(room);
         fetched
     }
 
@@ -304,6 +305,7 @@ impl PollGroup {
 
     /// Completes a command that never reached its device.
     fn fail(&mut self, index: usize, slot: SlotIndex, status: Status) -> Start {
+        self.lanes[index].queue.note_head();
         self.complete(index, slot, status);
         Start::Accepted
     }
@@ -408,7 +410,8 @@ impl PollGroup {
         let (head, id) = (lane.queue.head(), lane.queue.id());
         let cqe = Cqe::new(0, head, id, held.cid(), status);
         if completions.queue.post(credit, held, &cqe) {
-            lane.queue.release(slot);
+            held.release();
+            lane.queue.take_back(slot);
         }
         if completions.queue.vector().is_some() {
             self.owing += usize::from(!completions.owed.is_owed());

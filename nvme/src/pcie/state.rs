@@ -10,7 +10,7 @@
 //! stores are relaxed atomics with compiler fences between the steps:
 //!
 //! * *fetch*: the command goes into its slot, the slot becomes [`SlotState::InFlight`], then the SQ
-//!   head moves;
+//!   head moves, for a burst of commands at once and before the slot of any is free again;
 //! * *complete*: the completion and its CQ position go into the slot, the slot becomes
 //!   [`SlotState::Posting`], the entry goes to the guest, the CQ tail moves, the slot is free.
 //!
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64, compiler_fence};
 
-use bdev::memory::{SharedPages, SharedSlice};
+use bdev::memory::{SharedPages, SharedSlice, SharedValue};
 use zerocopy::{FromBytes, KnownLayout};
 
 use crate::spec::{CommandId, Cqe, NvmOpcode, QueueId, Sqe};
@@ -38,6 +38,10 @@ pub const DEPTH_MAX: u16 = 4096;
 /// Fewest slots of a queue, whatever the depth: on the admin queue event requests that wait for
 /// ever leave room for other commands.
 const SLOTS_MIN: usize = 32;
+
+/// Whether anything is noted for a later process, as it has to be. A build that does not is there
+/// to be measured beside one that does.
+const DURABLE: bool = !cfg!(feature = "volatile-state");
 
 /// First bytes of the state: what it is, and the sizes that the rest of the layout follows from.
 #[repr(C, align(64))]
@@ -131,10 +135,28 @@ pub struct CqBlock {
 }
 const _: () = assert!(size_of::<CqBlock>() == 128);
 
+impl SqBlock {
+    /// Notes how many commands were fetched.
+    #[inline]
+    pub fn set_head_position(&self, position: u64) {
+        if DURABLE {
+            self.head_position.store(position, Relaxed);
+        }
+    }
+}
+
 /// [`CqBlock::interrupt`]: interrupts are enabled.
 const INTERRUPTS_ENABLED: u32 = 1 << 16;
 
 impl CqBlock {
+    /// Notes how many entries were posted.
+    #[inline]
+    pub fn set_tail_position(&self, position: u64) {
+        if DURABLE {
+            self.tail_position.store(position, Relaxed);
+        }
+    }
+
     /// Its interrupt vector, if interrupts are enabled for it.
     pub fn vector(&self) -> Option<u16> {
         let interrupt = self.interrupt.load(Relaxed);
@@ -169,9 +191,7 @@ pub struct Slot {
     sq_position: AtomicU64,
     cq_position: AtomicU64,
     state: AtomicU32,
-    /// For a command that is not idempotent: the step that it has passed.
-    pub step: AtomicU32,
-    reserved: [AtomicU64; 3],
+    reserved: [AtomicU32; 7],
 }
 const _: () = assert!(size_of::<Slot>() == 128);
 
@@ -187,6 +207,9 @@ impl Slot {
 
     #[inline]
     fn set_state(&self, state: SlotState) {
+        if !DURABLE {
+            return;
+        }
         // Everything stored before belongs to the new state, nothing stored later does.
         compiler_fence(std::sync::atomic::Ordering::Release);
         self.state.store(state as u32, Relaxed);
@@ -199,8 +222,9 @@ impl Slot {
         for (word, value) in self.sqe.iter().zip(sqe.to_words()) {
             word.store(value, Relaxed);
         }
-        self.sq_position.store(sq_position, Relaxed);
-        self.step.store(0, Relaxed);
+        if DURABLE {
+            self.sq_position.store(sq_position, Relaxed);
+        }
         self.set_state(SlotState::InFlight);
     }
 
@@ -237,9 +261,11 @@ impl Slot {
     /// Notes the completion and where it goes, before the guest can see it.
     #[inline]
     pub fn complete(&self, cqe: [u64; 2], cq_position: u64) {
-        self.cqe[0].store(cqe[0], Relaxed);
-        self.cqe[1].store(cqe[1], Relaxed);
-        self.cq_position.store(cq_position, Relaxed);
+        if DURABLE {
+            self.cqe[0].store(cqe[0], Relaxed);
+            self.cqe[1].store(cqe[1], Relaxed);
+            self.cq_position.store(cq_position, Relaxed);
+        }
         self.set_state(SlotState::Posting);
     }
 
@@ -402,13 +428,13 @@ impl ControllerState {
     }
 
     /// [`ControllerState::sq`] for an owner that looks often.
-    pub fn sq_block(&self, id: QueueId) -> Option<SharedSlice<SqBlock>> {
-        self.sqs.part(id.0.into(), 1)
+    pub fn sq_block(&self, id: QueueId) -> Option<SharedValue<SqBlock>> {
+        self.sqs.one(id.0.into())
     }
 
     /// [`ControllerState::cq`] for an owner that looks often.
-    pub fn cq_block(&self, id: QueueId) -> Option<SharedSlice<CqBlock>> {
-        self.cqs.part(id.0.into(), 1)
+    pub fn cq_block(&self, id: QueueId) -> Option<SharedValue<CqBlock>> {
+        self.cqs.one(id.0.into())
     }
 }
 

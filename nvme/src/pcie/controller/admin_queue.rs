@@ -85,7 +85,10 @@ impl AdminQueue {
             return Ok(None);
         };
         match self.sq.pop(credit) {
-            Ok((slot, _)) => Ok(Some(slot)),
+            Ok((slot, _)) => {
+                self.sq.note_head();
+                Ok(Some(slot))
+            }
             Err(credit) => {
                 self.cq.hand_back(credit);
                 Ok(None)

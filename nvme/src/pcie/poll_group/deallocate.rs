@@ -102,7 +102,9 @@ impl PollGroup {
         if let Err(status) = judged {
             return self.fail(index, slot, status);
         }
-        let queue = self.lanes[index].queue.id();
+        let queue = &self.lanes[index].queue;
+        queue.note_head();
+        let queue = queue.id();
         self.deallocate.owner = Some(Owner {
             queue,
             slot,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages, SharedSlice};
+use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages, SharedValue};
 
 use super::{CqSlot, CqSlots, InvalidDoorbell};
 use crate::pcie::doorbell::{Doorbell, Side};
@@ -31,7 +31,7 @@ pub struct CompletionQueue {
     /// Credits handed out and not used yet.
     reserved: u32,
     stopped: bool,
-    block: SharedSlice<CqBlock>,
+    block: SharedValue<CqBlock>,
 }
 
 impl CompletionQueue {
@@ -68,7 +68,7 @@ impl CompletionQueue {
         id: QueueId,
     ) -> Result<CompletionQueue, MemoryError> {
         let shared_block = state.cq_block(id).ok_or(MemoryError::Misaligned)?;
-        let block = &shared_block[0];
+        let block = &shared_block;
         let entries = block.entries.load(Relaxed);
         let tail_position = block.tail_position.load(Relaxed);
         let unconsumed = tail_position.wrapping_sub(block.head_position.load(Relaxed));
@@ -192,9 +192,7 @@ impl CompletionQueue {
             self.phase = !self.phase;
         }
         let written = self.write(index, words);
-        self.block()
-            .tail_position
-            .store(self.tail_position, Relaxed);
+        self.block().set_tail_position(self.tail_position);
         written
     }
 
@@ -228,7 +226,7 @@ impl CompletionQueue {
 
     #[inline]
     fn block(&self) -> &CqBlock {
-        &self.block[0]
+        &self.block
     }
 
     /// Finds the ring and the shadow doorbell again after memory was mapped or unmapped.

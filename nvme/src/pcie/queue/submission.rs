@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages, SharedSlice};
+use bdev::memory::{
+    Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages, SharedSlice, SharedValue,
+};
 
 use super::{CqSlot, InvalidDoorbell, SlotIndex};
 use crate::pcie::doorbell::{Doorbell, Side};
@@ -28,7 +30,7 @@ pub struct SubmissionQueue {
     stopped: bool,
     free: Vec<u16>,
     slots: SharedSlice<Slot>,
-    block: SharedSlice<SqBlock>,
+    block: SharedValue<SqBlock>,
     /// Credits of the fetched commands that were not completed yet.
     credits: u32,
 }
@@ -74,7 +76,7 @@ impl SubmissionQueue {
     ) -> Result<SubmissionQueue, MemoryError> {
         let shared = state.sq_block(id).zip(state.slots_of(id));
         let (shared_block, slots) = shared.ok_or(MemoryError::Misaligned)?;
-        let block = &shared_block[0];
+        let block = &shared_block;
         let entries = block.entries.load(Relaxed);
         if entries < 2 {
             return Err(MemoryError::Misaligned);
@@ -119,7 +121,7 @@ impl SubmissionQueue {
     /// Its durable block.
     #[inline]
     pub fn block(&self) -> &SqBlock {
-        &self.block[0]
+        &self.block
     }
 
     /// One of its slots. Slot numbers come from [`SubmissionQueue::pop`] and are always in range.
@@ -227,10 +229,14 @@ impl SubmissionQueue {
         } else {
             self.head + 1
         };
-        self.block()
-            .head_position
-            .store(self.head_position, Relaxed);
         Ok((SlotIndex(index), sqe))
+    }
+
+    /// Notes in the durable state how far was fetched. Due after a burst, and before the slot of a
+    /// command of the burst is released: until then the slots tell.
+    #[inline]
+    pub fn note_head(&self) {
+        self.block().set_head_position(self.head_position);
     }
 
     /// Takes the credit of a command in a slot into keeping.
@@ -252,6 +258,12 @@ impl SubmissionQueue {
     #[inline]
     pub fn release(&mut self, index: SlotIndex) {
         self.slot(index).release();
+        self.take_back(index);
+    }
+
+    /// As [`release`](Self::release), of a slot that was released already.
+    #[inline]
+    pub fn take_back(&mut self, index: SlotIndex) {
         self.free.push(index.0);
     }
 
