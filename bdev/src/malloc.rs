@@ -32,6 +32,10 @@ const AHEAD: usize = 4;
 /// How much one channel zeroes in one pass: about 10 microseconds.
 pub const ZERO_BYTES_PER_PASS: u64 = 128 << 10;
 
+/// After how much one channel copies no more in one pass, so that guests with long requests leave
+/// the reactor to others; a burst of short ones fits.
+const COPY_BYTES_PER_PASS: u64 = 256 << 10;
+
 const FEATURES: Features = Features {
     flush: true,
     fua: true,
@@ -191,12 +195,14 @@ impl Channel for MallocChannel {
         if !self.waiting.is_empty() {
             self.advance_waiting(completed, &mut budget);
         }
-        while completed.len() < completed.capacity() {
+        let mut copied = 0;
+        while completed.len() < completed.capacity() && copied < COPY_BYTES_PER_PASS {
             self.call_for_memory_ahead();
             let Some(task) = self.fresh.front_mut() else {
                 break;
             };
             wrote |= task.io.op == Op::Write;
+            copied += task.io.iovecs.bytes();
             match task.advance(&self.disk, &mut self.claimant, &mut budget) {
                 Some(status) => {
                     let tag = task.io.tag;
@@ -402,6 +408,26 @@ mod tests {
         }
         // One slice at each pass, the last one within the loop's last pass.
         assert_eq!(passes, (64 << 20) / ZERO_BYTES_PER_PASS - 1);
+    }
+
+    #[test]
+    fn long_reads_take_turns_with_the_rest_of_the_reactor() {
+        let disk = malloc(16 << 20, 512).unwrap();
+        let context = IoContext::new(IoLimits::default()).unwrap();
+        let mut channel = disk.open_channel(&context).unwrap();
+        let mut reads = |bytes: u64| {
+            for tag in 0..8 {
+                let blocks = (bytes / 512) as u32;
+                let mut io = bare(Op::Read, 0, blocks, tag);
+                io.iovecs.push_discard(context.iovec_pool(), bytes).unwrap();
+                assert!(channel.submit(io).is_ok());
+            }
+            let polls = (0..8).map(|_| poll(&mut *channel).len());
+            polls.take_while(|done| *done > 0).collect::<Vec<_>>()
+        };
+        assert_eq!(reads(4096), [8]);
+        assert_eq!(reads(128 << 10), [2; 4]);
+        assert_eq!(reads(1 << 20), [1; 8]);
     }
 
     #[test]
