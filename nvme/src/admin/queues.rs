@@ -56,7 +56,8 @@ pub(super) fn create_sq(
     if cqid == QueueId::ADMIN || !controller.is_io_queue(cqid) {
         return Err(Status::INVALID_QUEUE_ID);
     }
-    if controller.queues().cq(cqid).is_none() {
+    let leaving = AdminRequest::DeleteCq(cqid);
+    if controller.queues().cq(cqid).is_none() || controller.queues().is_leaving(leaving) {
         return Err(Status::COMPLETION_QUEUE_INVALID);
     }
     if !controller.is_io_queue(id) || controller.queues().sq(id).is_some() {
@@ -105,13 +106,14 @@ pub(super) fn delete_cq(
     sqe: &Sqe,
 ) -> Result<Execution, Status> {
     let id = delete_queue_id(sqe);
-    if id == QueueId::ADMIN || controller.queues().cq(id).is_none() {
+    let (request, queues) = (AdminRequest::DeleteCq(id), controller.queues());
+    if id == QueueId::ADMIN || queues.cq(id).is_none() || queues.is_leaving(request) {
         return Err(Status::INVALID_QUEUE_ID);
     }
-    if controller.queues().uses(id) {
+    if queues.uses(id) {
         return Err(Status::INVALID_QUEUE_DELETION);
     }
-    controller.delete_queue(slot, AdminRequest::DeleteCq(id));
+    controller.delete_queue(slot, request);
     Ok(Execution::Pending)
 }
 
@@ -121,10 +123,11 @@ pub(super) fn delete_sq(
     sqe: &Sqe,
 ) -> Result<Execution, Status> {
     let id = delete_queue_id(sqe);
-    if id == QueueId::ADMIN || controller.queues().sq(id).is_none() {
+    let (request, queues) = (AdminRequest::DeleteSq(id), controller.queues());
+    if id == QueueId::ADMIN || queues.sq(id).is_none() || queues.is_leaving(request) {
         return Err(Status::INVALID_QUEUE_ID);
     }
-    controller.delete_queue(slot, AdminRequest::DeleteSq(id));
+    controller.delete_queue(slot, request);
     Ok(Execution::Pending)
 }
 

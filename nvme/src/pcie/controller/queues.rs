@@ -26,6 +26,8 @@ pub(crate) struct SqPlace {
 pub(crate) struct QueueTable {
     cqs: Vec<Option<CqPlace>>,
     sqs: Vec<Option<SqPlace>>,
+    /// Deletions under way: until they are done the queues are there, for nobody else.
+    leaving: Vec<AdminRequest>,
 }
 
 impl QueueTable {
@@ -34,6 +36,7 @@ impl QueueTable {
         QueueTable {
             cqs: vec![None; places],
             sqs: vec![None; places],
+            leaving: Vec::new(),
         }
     }
 
@@ -48,6 +51,11 @@ impl QueueTable {
     /// Whether a submission queue posts to this completion queue.
     pub(crate) fn uses(&self, cqid: QueueId) -> bool {
         self.sqs.iter().flatten().any(|sq| sq.cqid == cqid)
+    }
+
+    /// Whether this deletion, of a queue that is still there, is under way.
+    pub(crate) fn is_leaving(&self, deletion: AdminRequest) -> bool {
+        self.leaving.contains(&deletion)
     }
 
     pub(super) fn any(&self) -> bool {
@@ -77,6 +85,7 @@ impl QueueTable {
     pub(super) fn clear(&mut self) {
         self.cqs.fill(None);
         self.sqs.fill(None);
+        self.leaving.clear();
     }
 
     /// The group with the fewest completion queues, the lowest of several.
@@ -132,6 +141,7 @@ impl Controller {
             AdminRequest::DeleteSq(id) => (self.group_of_sq(id), ToGroup::DeleteSq(id)),
             _ => return,
         };
+        self.queues.leaving.push(request);
         self.groups.send(group, body, Purpose::Admin(slot, request));
     }
 
@@ -162,6 +172,7 @@ impl Controller {
         outcome: GroupOutcome,
     ) {
         let ok = outcome == GroupOutcome::Ok;
+        self.queues.leaving.retain(|leaving| *leaving != request);
         match request {
             AdminRequest::CreateCq(id) if !ok => self.queues.put_cq(id, None),
             AdminRequest::CreateSq(id) if !ok => self.queues.put_sq(id, None),
@@ -173,6 +184,10 @@ impl Controller {
             GroupOutcome::Ok => (Status::SUCCESS, 0),
             GroupOutcome::Aborted(aborted) => (Status::SUCCESS, u32::from(!aborted)),
             GroupOutcome::MemoryError(_) => (Status::DATA_TRANSFER_ERROR, 0),
+            // The command that was to create its completion queue just before has failed.
+            GroupOutcome::Refused if matches!(request, AdminRequest::CreateSq(_)) => {
+                (Status::COMPLETION_QUEUE_INVALID, 0)
+            }
             GroupOutcome::Refused => (Status::INTERNAL_ERROR, 0),
         };
         self.complete_admin(slot, status, dword0);

@@ -1,7 +1,7 @@
 //! Creating and deleting I/O queues: every way to do it wrong (NVMe Base 2.0, 5.4 to 5.7).
 
 use super::machine::*;
-use crate::spec::{AdminOpcode, Sqe, Status};
+use crate::spec::{AdminOpcode, Cqe, Sqe, Status};
 
 const LAST: u32 = DEPTH as u32 - 1;
 
@@ -188,6 +188,55 @@ fn a_deletion_waits_for_the_commands_of_its_queue() {
     let deleted = machine.reap(0);
     assert_eq!(deleted.len(), 1);
     assert_eq!(deleted[0].status(), Status::SUCCESS);
+}
+
+/// What comes of commands that are all in the queue before the first is looked at.
+fn at_once<const N: usize>(machine: &mut Machine, sqes: [Sqe; N]) -> Vec<Status> {
+    let cids = sqes.map(|sqe| machine.submit(0, sqe));
+    machine.settle();
+    let cqes = machine.reap(0);
+    let status = |cid| cqes.iter().find(|cqe| cqe.cid() == cid).map(Cqe::status);
+    cids.into_iter().filter_map(status).collect()
+}
+
+#[test]
+fn a_queue_that_is_being_deleted_is_there_for_nobody_else() {
+    let mut machine = Machine::new();
+    let sq = delete(AdminOpcode::DELETE_SQ, 1);
+    assert_eq!(
+        at_once(&mut machine, [sq, sq, create_sq(1, IO, 7, 1)]),
+        [
+            Status::SUCCESS,
+            Status::INVALID_QUEUE_ID,
+            Status::INVALID_QUEUE_ID
+        ]
+    );
+    let cq = delete(AdminOpcode::DELETE_CQ, 1);
+    assert_eq!(
+        at_once(&mut machine, [cq, cq, create_sq(1, IO, 7, 1)]),
+        [
+            Status::SUCCESS,
+            Status::INVALID_QUEUE_ID,
+            Status::COMPLETION_QUEUE_INVALID
+        ]
+    );
+    machine.create_pair(1);
+    machine.assert_works(1, HELD);
+}
+
+#[test]
+fn a_submission_queue_whose_completion_queue_could_not_be_made_is_refused() {
+    let mut machine = Machine::new();
+    let nowhere = create_cq(3, 1 << 40, 7, None);
+    assert_eq!(
+        at_once(&mut machine, [nowhere, create_sq(3, IO + 4 * PAGE, 7, 3)]),
+        [
+            Status::DATA_TRANSFER_ERROR,
+            Status::COMPLETION_QUEUE_INVALID
+        ]
+    );
+    machine.create_pair(3);
+    machine.assert_works(3, HELD);
 }
 
 #[test]
