@@ -183,6 +183,17 @@ pub struct ControllerView {
     pub shadow: Option<ShadowDoorbells>,
 }
 
+impl ControllerView {
+    /// Whether a vector can be delivered that could not be as the controller was seen `before`.
+    pub(crate) fn opens(&self, before: &ControllerView, vector: u16) -> bool {
+        let open = |view: &ControllerView| {
+            let bound = view.vectors.get(usize::from(vector));
+            bound.is_some_and(Option::is_some)
+        };
+        open(self) && !open(before)
+    }
+}
+
 /// Interrupt coalescing (Set Features 08h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Coalescing {

@@ -15,7 +15,7 @@ use crate::spec::{CommandId, Cqe, QueueId, Status};
 /// Most commands executed in one pass.
 const BURST_MAX: usize = 8;
 /// The admin completion queue interrupts by vector 0 (NVMe over PCIe Transport 1.0, 3.5).
-const ADMIN_VECTOR: u16 = 0;
+pub(super) const ADMIN_VECTOR: u16 = 0;
 
 /// The admin queues of an enabled controller.
 #[derive(Debug)]
@@ -123,6 +123,15 @@ impl AdminQueue {
         true
     }
 
+    /// Owes the host an interrupt for what it has not consumed.
+    fn owe_unconsumed(&mut self, now_ns: u64) -> Result<(), InvalidDoorbell> {
+        self.cq.consume()?;
+        if self.cq.has_unconsumed() && !self.owed.is_owed() {
+            self.owed.add(now_ns);
+        }
+        Ok(())
+    }
+
     /// Finds the rings again after memory was mapped or unmapped.
     fn settle(&mut self, memory: &bdev::memory::GuestMemory) {
         self.sq.settle(memory, None);
@@ -171,6 +180,15 @@ impl Controller {
             }
         }
         busy
+    }
+
+    /// The vector of the admin queue can be delivered from now on.
+    pub(super) fn owe_unconsumed_admin(&mut self) {
+        let Some(admin) = &mut self.admin else { return };
+        if let Err(InvalidDoorbell(value)) = admin.owe_unconsumed(self.now_ns) {
+            tracing::debug!(value, "admin doorbell outside its queue");
+            self.report(AsyncEvent::INVALID_DOORBELL_VALUE);
+        }
     }
 
     fn execute(&mut self, slot: SlotIndex) {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use bdev::memory::Iova;
 
+use super::admin_queue::ADMIN_VECTOR;
 use super::{Controller, Purpose};
 use crate::pcie::config::PBA_OFFSET;
 use crate::pcie::doorbell::DOORBELL_BASE;
@@ -179,7 +180,10 @@ impl Controller {
         }
         self.view_dirty = false;
         let view = Arc::new(self.make_view());
-        self.view = Arc::clone(&view);
+        let before = std::mem::replace(&mut self.view, Arc::clone(&view));
+        if view.opens(&before, ADMIN_VECTOR) {
+            self.owe_unconsumed_admin();
+        }
         let purpose = Purpose::View(view.number);
         self.groups
             .broadcast(purpose, |_| ToGroup::View(Arc::clone(&view)));

@@ -12,9 +12,9 @@ use super::{CompletionLane, Device, FLUSH_TAG, Lane, NO_LANE, PollGroup, SlotInd
 use crate::namespace::Namespace;
 use crate::pcie::interrupt::Owed;
 use crate::pcie::message::{
-    ControllerView, CqSpec, Envelope, FromGroup, GroupOutcome, SqSpec, ToGroup,
+    ControllerView, CqSpec, Envelope, FromGroup, GroupEvent, GroupOutcome, SqSpec, ToGroup,
 };
-use crate::pcie::queue::{CompletionQueue, SubmissionQueue};
+use crate::pcie::queue::{CompletionQueue, InvalidDoorbell, SubmissionQueue};
 use crate::pcie::state::SlotState;
 use crate::spec::{CommandId, QueueId, Status};
 
@@ -45,8 +45,10 @@ impl PollGroup {
         self.watches.clear();
         let outcome = match body {
             ToGroup::View(view) => {
+                let before = Arc::clone(&self.view);
                 self.attach(view);
                 self.settle_queues();
+                self.owe_to_opened(&before);
                 GroupOutcome::Ok
             }
             ToGroup::Map(region) => {
@@ -306,6 +308,24 @@ impl PollGroup {
         self.repost(index);
         self.owe_unconsumed(cq);
         GroupOutcome::Ok
+    }
+
+    /// Where an interrupt can be delivered that could not be before, the host hears of all that it
+    /// has not consumed: a pin that is opened shows its level, and what was told to a vector that
+    /// was taken away may have been told to nobody.
+    fn owe_to_opened(&mut self, before: &ControllerView) {
+        for index in 0..self.completions.len() {
+            let queue = &mut self.completions[index].queue;
+            let opened = queue.vector().is_some_and(|v| self.view.opens(before, v));
+            if !opened {
+                continue;
+            }
+            if let Err(InvalidDoorbell(value)) = queue.consume() {
+                let queue = queue.id();
+                self.event(GroupEvent::InvalidDoorbell { queue, value });
+            }
+            self.owe_unconsumed(index);
+        }
     }
 
     /// An interrupt may have been lost with the earlier life; one too many is harmless.

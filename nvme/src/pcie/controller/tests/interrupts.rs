@@ -75,6 +75,56 @@ fn the_host_may_disable_the_pin() {
     assert_eq!(machine.pin.count(), before + 1);
 }
 
+/// Ways to shut the pin off and to open it again.
+#[derive(Clone, Copy, Debug)]
+enum Gate {
+    InterruptMask,
+    InterruptDisable,
+    Binding,
+}
+
+fn set_gate(machine: &mut Machine, gate: Gate, open: bool) {
+    match (gate, open) {
+        (Gate::InterruptMask, false) => machine.write(offset::INTMS, 1),
+        (Gate::InterruptMask, true) => machine.write(offset::INTMC, 1),
+        (Gate::InterruptDisable, _) => {
+            let command = if open { 0 } else { INTX_DISABLE };
+            machine
+                .controller
+                .config_write(COMMAND, &command.to_le_bytes());
+        }
+        (Gate::Binding, false) => machine.controller.bind_pin(None),
+        (Gate::Binding, true) => machine.bind_pin(),
+    }
+    machine.settle();
+}
+
+#[test]
+fn a_level_that_was_told_is_told_again_when_the_pin_is_opened() {
+    for gate in [Gate::InterruptMask, Gate::InterruptDisable, Gate::Binding] {
+        for queue in [0, 1] {
+            let mut machine = with_pin();
+            match queue {
+                0 => {
+                    machine.submit(0, admin(AdminOpcode::IDENTIFY, data(1), [1, 0]));
+                }
+                _ => read_on(&mut machine, queue),
+            }
+            machine.settle();
+            let before = machine.pin.count();
+            // A host that takes its time: it has the interrupt, and has consumed nothing yet.
+            set_gate(&mut machine, gate, false);
+            assert_eq!(machine.pin.count(), before, "{gate:?} {queue}");
+            set_gate(&mut machine, gate, true);
+            assert_eq!(machine.pin.count(), before + 1, "{gate:?} {queue}");
+            machine.reap(queue);
+            set_gate(&mut machine, gate, false);
+            set_gate(&mut machine, gate, true);
+            assert_eq!(machine.pin.count(), before + 1, "{gate:?}: no level");
+        }
+    }
+}
+
 #[test]
 fn the_pin_is_quiet_once_vectors_are_bound() {
     let mut machine = Machine::new();
