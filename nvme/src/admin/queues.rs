@@ -1,4 +1,7 @@
 //! Creating and deleting I/O queues, and Abort (NVMe Base 2.0, 5.1 and 5.4 to 5.7).
+//!
+//! A process may die when a queue is made or gone and nobody was told yet. The command is then
+//! executed again, and succeeds by what it finds.
 
 use bdev::memory::Iova;
 
@@ -20,7 +23,11 @@ pub(super) fn create_cq(
 ) -> Result<Execution, Status> {
     let command = CreateCq::of(sqe);
     let id = command.id();
-    if !controller.is_io_queue(id) || controller.queues().cq(id).is_some() {
+    let exists = controller.queues().cq(id).is_some();
+    if exists && controller.has_begun_effect(slot) {
+        return Ok(Execution::Done(0));
+    }
+    if !controller.is_io_queue(id) || exists {
         return Err(Status::INVALID_QUEUE_ID);
     }
     let entries = entries(controller, command.qsize_z())?;
@@ -53,6 +60,10 @@ pub(super) fn create_sq(
 ) -> Result<Execution, Status> {
     let command = CreateSq::of(sqe);
     let (id, cqid) = (command.id(), command.cqid());
+    let exists = controller.queues().sq(id).is_some();
+    if exists && controller.has_begun_effect(slot) {
+        return Ok(Execution::Done(0));
+    }
     if cqid == QueueId::ADMIN || !controller.is_io_queue(cqid) {
         return Err(Status::INVALID_QUEUE_ID);
     }
@@ -60,7 +71,7 @@ pub(super) fn create_sq(
     if controller.queues().cq(cqid).is_none() || controller.queues().is_leaving(leaving) {
         return Err(Status::COMPLETION_QUEUE_INVALID);
     }
-    if !controller.is_io_queue(id) || controller.queues().sq(id).is_some() {
+    if !controller.is_io_queue(id) || exists {
         return Err(Status::INVALID_QUEUE_ID);
     }
     let entries = entries(controller, command.qsize_z())?;
@@ -107,7 +118,11 @@ pub(super) fn delete_cq(
 ) -> Result<Execution, Status> {
     let id = delete_queue_id(sqe);
     let (request, queues) = (AdminRequest::DeleteCq(id), controller.queues());
-    if id == QueueId::ADMIN || queues.cq(id).is_none() || queues.is_leaving(request) {
+    let exists = queues.cq(id).is_some();
+    if !exists && controller.has_begun_effect(slot) {
+        return Ok(Execution::Done(0));
+    }
+    if id == QueueId::ADMIN || !exists || queues.is_leaving(request) {
         return Err(Status::INVALID_QUEUE_ID);
     }
     if queues.uses(id) {
@@ -124,7 +139,11 @@ pub(super) fn delete_sq(
 ) -> Result<Execution, Status> {
     let id = delete_queue_id(sqe);
     let (request, queues) = (AdminRequest::DeleteSq(id), controller.queues());
-    if id == QueueId::ADMIN || queues.sq(id).is_none() || queues.is_leaving(request) {
+    let exists = queues.sq(id).is_some();
+    if !exists && controller.has_begun_effect(slot) {
+        return Ok(Execution::Done(0));
+    }
+    if id == QueueId::ADMIN || !exists || queues.is_leaving(request) {
         return Err(Status::INVALID_QUEUE_ID);
     }
     controller.delete_queue(slot, request);

@@ -191,7 +191,9 @@ pub struct Slot {
     sq_position: AtomicU64,
     cq_position: AtomicU64,
     state: AtomicU32,
-    reserved: [AtomicU32; 7],
+    /// For an admin command that is not idempotent: the step that it has passed. 0 in a free slot.
+    step: AtomicU32,
+    reserved: [AtomicU64; 3],
 }
 const _: () = assert!(size_of::<Slot>() == 128);
 
@@ -256,6 +258,23 @@ impl Slot {
     /// Position of the command in its submission queue.
     pub fn sq_position(&self) -> u64 {
         self.sq_position.load(Relaxed)
+    }
+
+    /// Notes that the command was judged and is about to be carried out, before anybody can see
+    /// what it does.
+    pub fn begin_effect(&self) {
+        self.step.store(1, Relaxed);
+        compiler_fence(std::sync::atomic::Ordering::Release);
+    }
+
+    /// Forgets [`begin_effect`](Self::begin_effect), before the slot is free for the next command.
+    pub fn end_effect(&self) {
+        self.step.store(0, Relaxed);
+    }
+
+    /// Whether the command was judged, in this life or an earlier one, and may be carried out.
+    pub fn has_begun_effect(&self) -> bool {
+        self.step.load(Relaxed) != 0
     }
 
     /// Notes the completion and where it goes, before the guest can see it.

@@ -102,9 +102,14 @@ impl AdminQueue {
         let cid = self.sq.slot(slot).cid();
         let cqe = Cqe::new(dword0, self.sq.head(), QueueId::ADMIN, cid, status);
         if self.cq.post(credit, self.sq.slot(slot), &cqe) {
-            self.sq.release(slot);
+            self.release(slot);
         }
         self.owed.add(now_ns);
+    }
+
+    fn release(&mut self, slot: SlotIndex) {
+        self.sq.slot(slot).end_effect();
+        self.sq.release(slot);
     }
 
     /// Gives the room of a command back: it may wait for ever.
@@ -142,7 +147,7 @@ impl AdminQueue {
         for slot in self.sq.occupied().collect::<Vec<_>>() {
             let posting = self.sq.slot(slot).state() == SlotState::Posting;
             if posting && self.cq.repost(self.sq.slot(slot)) {
-                self.sq.release(slot);
+                self.release(slot);
                 self.owed.add(0);
             }
         }
@@ -267,6 +272,19 @@ impl Controller {
         if answered {
             self.save_async_events();
         }
+    }
+
+    /// Notes that an admin command is good, before a poll group hears of it.
+    pub(super) fn begin_effect(&self, slot: SlotIndex) {
+        if let Some(admin) = &self.admin {
+            admin.sq.slot(slot).begin_effect();
+        }
+    }
+
+    /// Whether an earlier life found this admin command good and had a poll group carry it out.
+    pub(crate) fn has_begun_effect(&self, slot: SlotIndex) -> bool {
+        let admin = self.admin.as_ref();
+        admin.is_some_and(|admin| admin.sq.slot(slot).has_begun_effect())
     }
 
     /// Aborts an asynchronous event request; true if there was one.

@@ -121,6 +121,7 @@ impl Controller {
             }),
         );
         let purpose = Purpose::Admin(slot, AdminRequest::CreateCq(spec.id));
+        self.begin_effect(slot);
         self.groups.send(group, ToGroup::CreateCq(spec), purpose);
     }
 
@@ -131,6 +132,7 @@ impl Controller {
         self.queues
             .put_sq(spec.id, Some(SqPlace { cqid: spec.cqid }));
         let purpose = Purpose::Admin(slot, AdminRequest::CreateSq(spec.id));
+        self.begin_effect(slot);
         self.groups.send(cq.group, ToGroup::CreateSq(spec), purpose);
     }
 
@@ -142,6 +144,7 @@ impl Controller {
             _ => return,
         };
         self.queues.leaving.push(request);
+        self.begin_effect(slot);
         self.groups.send(group, body, Purpose::Admin(slot, request));
     }
 

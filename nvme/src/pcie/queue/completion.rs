@@ -1,7 +1,7 @@
 //! A completion queue.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use bdev::memory::{Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages, SharedValue};
 
@@ -51,9 +51,10 @@ impl CompletionQueue {
         block.set_vector(spec.vector);
         block.head_position.store(0, Relaxed);
         block.tail_position.store(0, Relaxed);
-        block.entries.store(spec.entries, Relaxed);
+        Doorbell::new(doorbells, spec.id, Side::Completion).clear();
+        // Release: a process that dies here leaves no queue, or a whole one.
+        block.entries.store(spec.entries, Release);
         let mut queue = CompletionQueue::resume(state, doorbells, spec.id)?;
-        queue.doorbell.clear();
         queue.ring = Some(ring);
         Ok(queue)
     }

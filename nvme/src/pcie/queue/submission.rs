@@ -1,7 +1,7 @@
 //! A submission queue.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use bdev::memory::{
     Access, GuestMemory, GuestRing, Iova, MemoryError, SharedPages, SharedSlice, SharedValue,
@@ -55,12 +55,14 @@ impl SubmissionQueue {
         for slot in slots {
             // Reading is enough for slots that were never used: their pages need not exist.
             if slot.state() != SlotState::Free {
+                slot.end_effect();
                 slot.release();
             }
         }
-        block.entries.store(spec.entries, Relaxed);
+        Doorbell::new(doorbells, spec.id, Side::Submission).clear();
+        // Release: a process that dies here leaves no queue, or a whole one.
+        block.entries.store(spec.entries, Release);
         let mut queue = SubmissionQueue::resume(state, doorbells, spec.id)?;
-        queue.doorbell.clear();
         queue.ring = Some(ring);
         Ok(queue)
     }

@@ -245,10 +245,25 @@ impl Machine {
         self.carry();
     }
 
-    fn carry(&mut self) {
+    /// A pass whose answers nobody hears any more: the process dies.
+    pub(super) fn pass_and_die(&mut self) {
+        self.now_ns += 1;
+        self.controller.poll(self.now_ns);
+        self.deliver();
+        for group in &mut self.groups {
+            group.poll(self.now_ns);
+        }
+        self.rebuild();
+    }
+
+    fn deliver(&mut self) {
         while let Some((GroupId(id), envelope)) = self.controller.take_message() {
             self.groups[usize::from(id)].receive(envelope);
         }
+    }
+
+    fn carry(&mut self) {
+        self.deliver();
         for (id, group) in (0..).map(GroupId).zip(&mut self.groups) {
             while let Some(reply) = group.take_reply() {
                 self.controller.receive(id, reply);

@@ -202,3 +202,27 @@ fn queue_commands_outlive_the_process() {
         assert_eq!(statuses, [Status::SUCCESS], "after {passes} passes");
     }
 }
+
+#[test]
+fn queue_commands_that_were_done_but_not_answered_outlive_the_process() {
+    let mut machine = Machine::new();
+    let commands = [
+        delete(AdminOpcode::DELETE_SQ, 1),
+        delete(AdminOpcode::DELETE_CQ, 1),
+        create_cq(1, IO + PAGE, 7, Some(1)),
+        create_sq(1, IO, 7, 1),
+    ];
+    for (n, command) in commands.into_iter().enumerate() {
+        machine.submit(0, command);
+        machine.pass_and_die();
+        machine.settle();
+        let statuses: Vec<Status> = machine.reap(0).iter().map(Cqe::status).collect();
+        assert_eq!(statuses, [Status::SUCCESS], "command {n}");
+    }
+    // What was refused is refused, however often it is executed.
+    machine.submit(0, create_sq(1, IO, 7, 1));
+    machine.pass_and_die();
+    machine.settle();
+    let statuses: Vec<Status> = machine.reap(0).iter().map(Cqe::status).collect();
+    assert_eq!(statuses, [Status::INVALID_QUEUE_ID]);
+}
