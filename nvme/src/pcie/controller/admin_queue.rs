@@ -296,7 +296,12 @@ impl Controller {
         let Some(slot) = self.async_events.abort(is_it) else {
             return false;
         };
-        admin.aborted.push(slot);
+        // The host is to have it before it has the answer to its Abort, if there is room for both.
+        if admin.aborted.is_empty() && admin.unpark() {
+            admin.complete(slot, Status::COMMAND_ABORT_REQUESTED, 0, self.now_ns);
+        } else {
+            admin.aborted.push(slot);
+        }
         true
     }
 

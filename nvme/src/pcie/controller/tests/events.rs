@@ -141,15 +141,30 @@ fn what_is_not_there_is_not_aborted() {
 }
 
 #[test]
-fn an_event_request_is_aborted() {
+fn an_event_request_is_aborted_before_the_host_is_told_so() {
     let mut machine = Machine::new();
     let cid = request(&mut machine);
-    machine.submit(0, admin(AdminOpcode::ABORT, 0, [u32::from(cid.0) << 16, 0]));
+    let abort = machine.submit(0, admin(AdminOpcode::ABORT, 0, [u32::from(cid.0) << 16, 0]));
     machine.settle();
-    let cqes = machine.reap(0);
-    assert_eq!(cqes.len(), 2);
-    let request = cqes.iter().find(|cqe| cqe.cid() == cid).unwrap();
-    assert_eq!(request.status(), Status::COMMAND_ABORT_REQUESTED);
+    let told = machine.reap(0);
+    let told: Vec<_> = told.iter().map(|cqe| (cqe.cid(), cqe.status())).collect();
+    let requested = Status::COMMAND_ABORT_REQUESTED;
+    assert_eq!(told, [(cid, requested), (abort, Status::SUCCESS)]);
+}
+
+#[test]
+fn an_event_request_is_aborted_when_there_is_room_for_that() {
+    let mut machine = Machine::with(config(), malloc());
+    machine.enable(2);
+    let cid = request(&mut machine);
+    assert_eq!(abort(&mut machine, 0, cid), (Status::SUCCESS, 0));
+    machine.settle();
+    let told = machine.reap(0);
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (told[0].cid(), told[0].status()),
+        (cid, Status::COMMAND_ABORT_REQUESTED)
+    );
 }
 
 #[test]
