@@ -1,16 +1,24 @@
 //! One `mmap`, owned.
 #![allow(unsafe_code)] // mmap and munmap themselves.
 
+use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
+use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
 
 use super::{MapError, PAGE_BYTES};
 
 /// The size of a huge page that a long mapping is aligned to, so that the kernel can use them.
 pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// At exactly the address that is asked for, and only if nothing is mapped there.
+const FREE_PLACE: MapFlags = MapFlags::MAP_FIXED_NOREPLACE;
+/// How often another place is looked for. Whoever takes one needs to do so within a few
+/// instructions.
+const PLACES_MAX: usize = 64;
 
 /// What kind of pages memory is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +54,6 @@ impl Map {
         writable: bool,
         align: usize,
     ) -> Result<Map, MapError> {
-        let place = Map::reserve(len, align)?;
         let protection = if writable {
             ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
         } else {
@@ -54,34 +61,25 @@ impl Map {
         };
         // Without MAP_NORESERVE a mapping on hugetlbfs would take huge pages from the pool beyond
         // those that the file's owner has.
-        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED | MapFlags::MAP_NORESERVE;
+        let flags = MapFlags::MAP_SHARED | FREE_PLACE | MapFlags::MAP_NORESERVE;
         let offset = i64::try_from(offset).map_err(|_| MapError::Os {
             action: "map the file",
-            errno: nix::errno::Errno::EOVERFLOW,
+            errno: Errno::EOVERFLOW,
         })?;
-        let size = place.size();
-        // SAFETY: the range was reserved just now and belongs to `place`: replacing it takes
-        // nothing from anybody. When this fails, `place` still unmaps the range.
-        unsafe {
-            mman::mmap(
-                Some(place.address.addr()),
-                size,
-                protection,
-                flags,
-                fd,
-                offset,
-            )
-        }
-        .map_err(MapError::os("map the file"))?;
-        place.exclude_from_children()?;
-        Ok(place)
+        let map = Map::place(len, align, |at, size| {
+            // SAFETY: nothing is replaced, see `FREE_PLACE`.
+            unsafe { mman::mmap(Some(at), size, protection, flags, fd, offset) }
+        });
+        let map = map.map_err(MapError::os("map the file"))?;
+        map.exclude_from_children()?;
+        Ok(map)
     }
 
     /// Maps `len` bytes of private zeroes. With `PageKind::Huge` it fails if the pool cannot give
     /// them; `len` must then be a multiple of [`HUGE_PAGE_BYTES`].
     pub(super) fn anonymous(len: usize, pages: PageKind) -> Result<Map, MapError> {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let mut flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+        let mut flags = MapFlags::MAP_PRIVATE | FREE_PLACE;
         let align = match pages {
             PageKind::Normal => PAGE_BYTES,
             PageKind::Transparent | PageKind::Huge => HUGE_PAGE_BYTES,
@@ -89,10 +87,11 @@ impl Map {
         if pages == PageKind::Huge {
             flags |= MapFlags::MAP_HUGETLB | MapFlags::MAP_HUGE_2MB;
         }
-        let map = Map::reserve(len, align)?;
-        // SAFETY: the range was reserved just now and belongs to `map`, as in `file`.
-        unsafe { mman::mmap_anonymous(Some(map.address.addr()), map.size(), protection, flags) }
-            .map_err(MapError::os("map memory"))?;
+        let map = Map::place(len, align, |at, size| {
+            // SAFETY: nothing is replaced, see `FREE_PLACE`.
+            unsafe { mman::mmap_anonymous(Some(at), size, protection, flags) }
+        });
+        let map = map.map_err(MapError::os("map memory"))?;
         if pages == PageKind::Transparent {
             map.advise(MmapAdvise::MADV_HUGEPAGE)?;
         }
@@ -100,36 +99,30 @@ impl Map {
         Ok(map)
     }
 
-    /// Takes addresses without memory: `len` bytes at a multiple of `align`.
-    fn reserve(len: usize, align: usize) -> Result<Map, MapError> {
-        debug_assert!(align.is_power_of_two() && align >= PAGE_BYTES);
-        let refused = MapError::Os {
-            action: "reserve addresses",
-            errno: nix::errno::Errno::ENOMEM,
-        };
-        let slack = align - PAGE_BYTES;
-        let size = len
-            .checked_add(slack)
-            .and_then(NonZeroUsize::new)
-            .ok_or(refused)?;
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
-        let address = unsafe { mman::mmap_anonymous(None, size, ProtFlags::PROT_NONE, flags) }
-            .map_err(MapError::os("reserve addresses"))?
-            .cast::<u8>();
-        let skip = address.as_ptr().align_offset(align);
-        // SAFETY: `skip` is at most `slack`, so the aligned range lies within what was mapped.
-        let aligned = unsafe { address.add(skip) };
-        // SAFETY: what comes before and after the aligned range is the slack, which nobody has
-        // seen.
-        unsafe {
-            unmap(address, skip);
-            unmap(aligned.add(len), slack - skip);
+    /// Has `map_at` map `len` bytes at an address that is a multiple of `align` (a power of two)
+    /// and free. Should somebody be faster there, with EEXIST, it is asked for another.
+    ///
+    /// Nothing is kept at that address meanwhile: a call that replaces such a reservation and
+    /// fails may have given it up, and whoever unmapped it then would unmap what another thread
+    /// has mapped there since.
+    fn place(
+        len: usize,
+        align: usize,
+        mut map_at: impl FnMut(NonZeroUsize, NonZeroUsize) -> nix::Result<NonNull<c_void>>,
+    ) -> nix::Result<Map> {
+        let size = NonZeroUsize::new(len).ok_or(Errno::EINVAL)?;
+        for _ in 0..PLACES_MAX {
+            let at = free_address(len, align)?;
+            match map_at(at, size) {
+                Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno),
+                Ok(address) => {
+                    let address = address.cast();
+                    return Ok(Map { address, len });
+                }
+            }
         }
-        Ok(Map {
-            address: aligned,
-            len,
-        })
+        Err(Errno::EEXIST)
     }
 
     pub(super) fn address(&self) -> NonNull<u8> {
@@ -152,10 +145,6 @@ impl Map {
         self.advise(MmapAdvise::MADV_DONTFORK)?;
         self.advise(MmapAdvise::MADV_DONTDUMP)
     }
-
-    fn size(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.len).unwrap_or(NonZeroUsize::MIN)
-    }
 }
 
 impl Drop for Map {
@@ -163,6 +152,20 @@ impl Drop for Map {
         // SAFETY: the range is ours, and whoever has a pointer into it holds this value too.
         unsafe { unmap(self.address, self.len) };
     }
+}
+
+/// A multiple of `align` from which on `len` bytes of addresses were free just now.
+fn free_address(len: usize, align: usize) -> nix::Result<NonZeroUsize> {
+    debug_assert!(align.is_power_of_two() && align >= PAGE_BYTES);
+    let size = len.checked_add(align - PAGE_BYTES);
+    let size = size.and_then(NonZeroUsize::new).ok_or(Errno::ENOMEM)?;
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+    let address = unsafe { mman::mmap_anonymous(None, size, ProtFlags::PROT_NONE, flags) }?;
+    // SAFETY: it was made just now, is all ours, and nobody has seen it.
+    unsafe { unmap(address.cast(), size.get()) };
+    let aligned = address.addr().get().next_multiple_of(align);
+    NonZeroUsize::new(aligned).ok_or(Errno::ENOMEM)
 }
 
 /// Unmaps a range. A refusal can only mean that the kernel has no memory to split a mapping: the
@@ -175,5 +178,61 @@ unsafe fn unmap(address: NonNull<u8>, len: usize) {
     if len > 0 {
         // SAFETY: promised by the caller.
         let _ = unsafe { mman::munmap(address.cast(), len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: usize = HUGE_PAGE_BYTES;
+
+    /// Memory of another thread at this place.
+    fn take(at: NonZeroUsize, len: NonZeroUsize) -> NonNull<c_void> {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_PRIVATE | FREE_PLACE;
+        // SAFETY: nothing is replaced.
+        unsafe { mman::mmap_anonymous(Some(at), len, protection, flags) }.unwrap()
+    }
+
+    fn is_mapped(address: NonNull<c_void>, len: usize) -> bool {
+        // SAFETY: advice that changes nothing.
+        unsafe { mman::madvise(address, len, MmapAdvise::MADV_NORMAL) }.is_ok()
+    }
+
+    #[test]
+    fn a_place_that_another_takes_while_mapping_fails_stays_the_other_s() {
+        let mut others = None;
+        let refused = Map::place(LEN, HUGE_PAGE_BYTES, |at, len| {
+            others = Some(take(at, len));
+            Err(Errno::ENOMEM)
+        });
+        assert_eq!(refused.err(), Some(Errno::ENOMEM));
+        let others = others.unwrap();
+        assert!(is_mapped(others, LEN));
+        // SAFETY: it is this test's, and nobody has a pointer into it.
+        unsafe { unmap(others.cast(), LEN) };
+        assert!(!is_mapped(others, LEN));
+    }
+
+    #[test]
+    fn another_place_is_found_when_somebody_is_faster() {
+        let mut others = None;
+        let map = Map::place(LEN, HUGE_PAGE_BYTES, |at, len| {
+            if others.is_none() {
+                others = Some(take(at, len));
+                return Err(Errno::EEXIST);
+            }
+            Ok(take(at, len))
+        });
+        let (map, others) = (map.unwrap(), others.unwrap());
+        assert_ne!(map.address().cast(), others);
+        assert_eq!(map.address().as_ptr().align_offset(HUGE_PAGE_BYTES), 0);
+        drop(map);
+        assert!(is_mapped(others, LEN));
+        // SAFETY: as above.
+        unsafe { unmap(others.cast(), LEN) };
+        let never = Map::place(LEN, PAGE_BYTES, |_, _| Err(Errno::EEXIST));
+        assert_eq!(never.err(), Some(Errno::EEXIST));
     }
 }
