@@ -34,7 +34,9 @@ use self::parts::{bar0_bytes, feature_limits, view_at_rest};
 pub(crate) use self::queues::QueueTable;
 use super::config::{ConfigEffect, ConfigSpace, MSIX_BAR, MSIX_BAR_BYTES, VENDOR};
 use super::doorbell::{DOORBELL_BASE, doorbell_file_bytes};
-use super::message::{ControllerView, Envelope, FromGroup, GroupEvent, GroupId, ShadowDoorbells};
+use super::message::{
+    CommandError, ControllerView, Envelope, FromGroup, GroupEvent, GroupId, ShadowDoorbells,
+};
 use super::registers::{RegisterEffects, RegisterLimits, Registers};
 use super::state::ControllerState;
 use super::vectors::Vectors;
@@ -43,8 +45,9 @@ use crate::admin::features::{Features, SetFeature};
 use crate::admin::identify::IdentifyInput;
 use crate::admin::log_page::{LogInput, Supports, note_error};
 use crate::spec::admin::AsyncEvent;
+use crate::spec::log_page::ErrorEntry;
 use crate::spec::registers::Cc;
-use crate::spec::{QueueId, Status};
+use crate::spec::{CommandId, Nsid, QueueId, Status};
 use crate::subsystem::Subsystem;
 
 /// A controller. See the [module](self).
@@ -407,6 +410,15 @@ impl Controller {
         let timeout_ns = u64::from(self.features.keep_alive_ms()) * 1_000_000;
         let silent_ns = self.now_ns.saturating_sub(self.alive_ns);
         if timeout_ns != 0 && silent_ns > timeout_ns && self.admin.is_some() {
+            // NVMe Base 2.0, 3.9: the log says why the controller is fatal.
+            let error = CommandError {
+                sqid: QueueId(ErrorEntry::NONE),
+                cid: CommandId(ErrorEntry::NONE),
+                status: Status::KEEP_ALIVE_TIMEOUT_EXPIRED,
+                nsid: Nsid::NONE,
+                lba: 0,
+            };
+            note_error(self.state.controller(), &error);
             self.fail("the keep alive timer expired");
         }
     }

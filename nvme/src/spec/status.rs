@@ -84,6 +84,8 @@ statuses! {
     SGL_DESCRIPTOR_TYPE_INVALID = permanent(GENERIC, 0x11);
     /// PRP Offset Invalid.
     PRP_OFFSET_INVALID = permanent(GENERIC, 0x13);
+    /// Keep Alive Timeout Expired; only in the error log.
+    KEEP_ALIVE_TIMEOUT_EXPIRED = permanent(GENERIC, 0x14);
     /// Namespace is Write Protected.
     NAMESPACE_WRITE_PROTECTED = permanent(GENERIC, 0x20);
     /// LBA Out of Range.
@@ -193,6 +195,7 @@ mod tests {
             (Status::DATA_SGL_LENGTH_INVALID, 0x400f),
             (Status::SGL_DESCRIPTOR_TYPE_INVALID, 0x4011),
             (Status::PRP_OFFSET_INVALID, 0x4013),
+            (Status::KEEP_ALIVE_TIMEOUT_EXPIRED, 0x4014),
             (Status::NAMESPACE_WRITE_PROTECTED, 0x4020),
             (Status::LBA_OUT_OF_RANGE, 0x4080),
             (Status::CAPACITY_EXCEEDED, 0x4081),

@@ -187,4 +187,12 @@ fn a_host_that_falls_silent_is_given_up() {
     machine.settle();
     assert!(!machine.csts().cfs() && !machine.csts().rdy());
     machine.enable(16);
+    // Of no command: Keep Alive Timeout Expired, and no retry.
+    read_log(&mut machine, 0);
+    let newest = machine.get(DATA, 16);
+    assert_eq!(newest[..8], 1u64.to_le_bytes());
+    assert_eq!(
+        newest[8..16],
+        [0xff, 0xff, 0xff, 0xff, 0x28, 0x80, 0xff, 0xff]
+    );
 }
