@@ -12,6 +12,8 @@ use crate::spec::{SglDescriptor, SglType, Status};
 /// Most descriptors of one command, over all its segments.
 pub const DESCRIPTORS_MAX: u32 = 4096;
 const CHUNK: usize = 64;
+/// Segments begin at a qword, unlike data (SGLS bits 1:0).
+const SEGMENT_ALIGNMENT: u64 = 8;
 const DESCRIPTOR_BYTES: usize = size_of::<SglDescriptor>();
 
 /// A piece of the data that an SGL names.
@@ -131,7 +133,8 @@ impl Walk<'_> {
             }
             SglType::SEGMENT | SglType::LAST_SEGMENT => {
                 let bytes = descriptor.length();
-                if !may_chain || bytes == 0 || bytes as usize % DESCRIPTOR_BYTES != 0 {
+                let whole = bytes != 0 && bytes as usize % DESCRIPTOR_BYTES == 0;
+                if !may_chain || !whole || at.0 % SEGMENT_ALIGNMENT != 0 {
                     return Err(Status::INVALID_SGL_SEGMENT_DESCRIPTOR.into());
                 }
                 let last = descriptor.kind() == SglType::LAST_SEGMENT;
@@ -259,6 +262,11 @@ mod tests {
         let bad_segment = Status::INVALID_SGL_SEGMENT_DESCRIPTOR;
         fails_with(&memory, descriptor(LIST, 0, LAST), bad_segment);
         fails_with(&memory, descriptor(LIST, 24, LAST), bad_segment);
+        put(&memory, LIST + 4, &[encode(0, 512, DATA)]);
+        fails_with(&memory, descriptor(LIST + 4, 16, LAST), bad_segment);
+        put(&memory, LIST, &[encode(LIST + 20, 16, SEGMENT)]);
+        put(&memory, LIST + 20, &[encode(0, 512, DATA)]);
+        fails_with(&memory, descriptor(LIST, 16, SEGMENT), bad_segment);
         let bad_type = Status::SGL_DESCRIPTOR_TYPE_INVALID;
         fails_with(&memory, descriptor(LIST, 512, 0x40), bad_type);
         fails_with(&memory, descriptor(LIST, 512, DATA | 1), bad_type);
