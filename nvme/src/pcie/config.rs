@@ -31,6 +31,7 @@ const BAR4: usize = 0x20;
 const INTERRUPT_LINE: usize = 0x3c;
 const INTERRUPT_PIN: usize = 0x3d;
 const PM: usize = 0x40;
+const POWER_STATE: usize = PM + 4;
 const EXPRESS: usize = 0x48;
 const DEVICE_CONTROL: usize = EXPRESS + 8;
 const MSIX: usize = 0x84;
@@ -44,6 +45,9 @@ const STATUS_CAPABILITIES: u16 = 1 << 4;
 const MSIX_ENABLE: u16 = 1 << 15;
 const MSIX_FUNCTION_MASK: u16 = 1 << 14;
 const INITIATE_FLR: u16 = 1 << 15;
+const POWER_STATE_MASK: u8 = 0b11;
+const D0: u8 = 0;
+const D3_HOT: u8 = 3;
 
 /// What a write to configuration space asks for beyond changing bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +110,7 @@ impl ConfigSpace {
     /// PCI Power Management 1.2: D0 and D3hot, no soft reset on the way back.
     fn power_management(&mut self) {
         self.put(PM, &[0x01, EXPRESS as u8, 0x03, 0x00], &[]);
-        self.put(PM + 4, &[0x08, 0x00], &[0x03, 0x00]);
+        self.put(POWER_STATE, &[0x08, 0x00], &[POWER_STATE_MASK, 0x00]);
     }
 
     /// PCI Express Base, 7.5.3: an endpoint that can do function-level resets, on a link of four
@@ -160,11 +164,16 @@ impl ConfigSpace {
     /// Writes `data` at `offset`, as far as bits there are writable.
     pub fn write(&mut self, offset: usize, data: &[u8]) -> ConfigEffect {
         let interrupts = self.interrupt_bits();
+        let power = self.bytes[POWER_STATE];
         for (&byte, at) in data.iter().zip(offset..) {
             let (Some(old), Some(&mask)) = (self.bytes.get_mut(at), self.writable.get(at)) else {
                 break;
             };
             *old = *old & !mask | byte & mask;
+        }
+        // A state that the device does not have is not entered (PCI Express Base, 7.5.2.2).
+        if !matches!(self.bytes[POWER_STATE] & POWER_STATE_MASK, D0 | D3_HOT) {
+            self.bytes[POWER_STATE] = power;
         }
         let flr = data
             .iter()
@@ -288,6 +297,16 @@ mod tests {
         assert_eq!(dword(&space, DEVICE_CONTROL) & 0x8000, 0);
         assert_eq!(dword(&space, EXPRESS + 4) >> 28 & 1, 1, "FLR is announced");
         assert_eq!(space.write(DEVICE_CONTROL, &[0x10]), ConfigEffect::None);
+    }
+
+    #[test]
+    fn a_power_state_that_is_not_there_is_not_entered() {
+        let mut space = space();
+        let state = |space: &ConfigSpace| dword(space, POWER_STATE) & 3;
+        for (asked, entered) in [(1, 0), (2, 0), (3, 3), (1, 3), (2, 3), (0, 0)] {
+            space.write(POWER_STATE, &[asked, 0]);
+            assert_eq!(state(&space), entered, "D{asked}");
+        }
     }
 
     #[test]
