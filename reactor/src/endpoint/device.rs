@@ -31,7 +31,6 @@ const REQ: u32 = 4;
 const EVENTFD: u32 = 1;
 const MASKABLE: u32 = 2;
 const AUTOMASKED: u32 = 4;
-const NORESIZE: u32 = 8;
 
 /// Most ranges without a file that a client may map: ROMs, and the device's own doorbells.
 const UNBACKED_MAX: usize = 4096;
@@ -282,7 +281,6 @@ impl Device for EndpointDevice {
     fn irq_flags(&self, index: u32) -> u32 {
         match index {
             INTX => EVENTFD | MASKABLE | AUTOMASKED,
-            MSIX => EVENTFD | NORESIZE,
             _ => EVENTFD,
         }
     }

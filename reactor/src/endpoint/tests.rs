@@ -1,6 +1,6 @@
 //! An endpoint whose poll group answers when it is told to, with a client on its socket.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use nvme::spec::Nsid;
 use nvme::subsystem::{Names, Subsystem};
 use tempfile::TempDir;
 use vfio_user::client::{Client, ClientError};
-use vfio_user::device::{Device, IrqAction, SetIrqs};
+use vfio_user::device::{Device, IrqAction, Outcome, SetIrqs};
 
 use super::*;
 use crate::message::{Inbox, Place, ReactorId};
@@ -184,5 +184,31 @@ fn a_descriptor_that_is_no_eventfd_is_refused_and_closed_elsewhere() {
             Some(ToControl::Close(fd)) => assert_eq!(fd.as_raw_fd(), number),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+#[test]
+fn vectors_are_bound_one_after_the_other_with_none_taken_away_between() {
+    const MSIX: u32 = 2;
+    const NORESIZE: u32 = 1 << 3;
+    let mut rig = Rig::new();
+    let device = &mut rig.endpoint.device;
+    assert_eq!(device.irq_flags(MSIX) & NORESIZE, 0);
+    let eventfds = [0, 1].map(|_| nix::sys::eventfd::EventFd::new().unwrap());
+    for (start, eventfd) in (0..).zip(&eventfds) {
+        let ours = eventfd.as_fd().try_clone_to_owned().unwrap();
+        let action = IrqAction::Eventfds(vec![Some(ours)]);
+        let (index, count) = (MSIX, 1);
+        let irqs = SetIrqs {
+            index,
+            start,
+            count,
+            action,
+        };
+        assert_eq!(device.set_irqs(irqs), Ok(Outcome::Done));
+    }
+    for (vector, eventfd) in (0..).zip(&eventfds) {
+        device.controller.trigger_vector(vector);
+        assert_eq!(eventfd.read().unwrap(), 1);
     }
 }
