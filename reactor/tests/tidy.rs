@@ -132,6 +132,21 @@ fn the_bench_knows_the_specification_and_not_the_controller() {
 }
 
 #[test]
+fn admin_commands_are_judged_without_a_controller() {
+    let admin = sources().into_iter();
+    let admin = admin.filter(|source| source.path.starts_with("nvme/src/admin/"));
+    let mut uses = 0;
+    for source in admin {
+        for line in source.text.lines().map(str::trim) {
+            let named = line.starts_with("use ") && line.contains("controller");
+            assert!(!named, "{}: {line}", source.path);
+            uses += usize::from(line.starts_with("use "));
+        }
+    }
+    assert!(uses > 10, "only {uses} lines were looked at");
+}
+
+#[test]
 fn unsafe_is_where_the_architecture_says_and_says_why() {
     let architecture = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
     let mut unused = BTreeSet::from(UNSAFE);

@@ -6,11 +6,13 @@
 //! in the durable state, from which [`Controller::new`] goes on after the death of the process.
 
 mod admin_queue;
+mod commands;
 mod groups;
 mod interrupts;
 mod lifecycle;
 mod memory;
 mod parts;
+mod queue_commands;
 mod queues;
 mod resume;
 #[cfg(test)]
@@ -22,8 +24,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bdev::memory::{GuestMemory, SharedPages};
 
 use self::admin_queue::AdminQueue;
-pub(crate) use self::groups::AdminRequest;
-use self::groups::{Groups, Purpose};
+use self::groups::{AdminRequest, Groups, Purpose};
 use self::lifecycle::Rest;
 use self::memory::ClientWait;
 pub use self::memory::TimedOut;
@@ -31,7 +32,7 @@ pub use self::parts::{
     ControllerConfig, ControllerError, ControllerParts, DoorbellBuffer, VECTORS_MAX,
 };
 use self::parts::{bar0_bytes, feature_limits, view_at_rest};
-pub(crate) use self::queues::QueueTable;
+use self::queues::QueueTable;
 use super::config::{ConfigEffect, ConfigSpace, MSIX_BAR, MSIX_BAR_BYTES, VENDOR};
 use super::doorbell::{DOORBELL_BASE, doorbell_file_bytes};
 use super::message::{
@@ -46,7 +47,6 @@ use crate::admin::identify::IdentifyInput;
 use crate::admin::log_page::{LogInput, Supports, note_error};
 use crate::spec::admin::AsyncEvent;
 use crate::spec::log_page::ErrorEntry;
-use crate::spec::registers::Cc;
 use crate::spec::{CommandId, Nsid, QueueId, Status};
 use crate::subsystem::Subsystem;
 
@@ -332,7 +332,7 @@ impl Controller {
         }
     }
 
-    pub(crate) fn identify_input(&self) -> IdentifyInput<'_> {
+    fn identify_input(&self) -> IdentifyInput<'_> {
         IdentifyInput {
             subsystem: &self.subsystem,
             cntlid: self.config.cntlid,
@@ -342,7 +342,7 @@ impl Controller {
         }
     }
 
-    pub(crate) fn log_input(&self) -> LogInput<'_> {
+    fn log_input(&self) -> LogInput<'_> {
         LogInput {
             state: &self.state,
             features: &self.features,
@@ -352,7 +352,7 @@ impl Controller {
 
     /// Optional commands: those that every namespace supports. One that is read only takes nothing
     /// from the others: commands that change it fail for being that.
-    pub(crate) fn supports(&self) -> Supports {
+    fn supports(&self) -> Supports {
         let every = |changes: bool, feature: fn(&bdev::Features) -> bool| {
             self.subsystem.active().all(|namespace| {
                 changes && namespace.read_only() || feature(&namespace.bdev().features())
@@ -370,15 +370,7 @@ impl Controller {
         }
     }
 
-    pub(crate) fn async_events_mut(&mut self) -> &mut AsyncEvents {
-        &mut self.async_events
-    }
-
-    pub(crate) fn features(&self) -> &Features {
-        &self.features
-    }
-
-    pub(crate) fn set_feature(&mut self, ask: SetFeature<'_>) -> Result<u32, Status> {
+    fn set_feature(&mut self, ask: SetFeature<'_>) -> Result<u32, Status> {
         let reported = self.features.reports_temperature();
         let dword0 = self.features.set(ask, self.queues.any(), self.now_ns)?;
         self.save_features();
@@ -402,7 +394,7 @@ impl Controller {
         }
     }
 
-    pub(crate) fn restart_keep_alive(&mut self) {
+    fn restart_keep_alive(&mut self) {
         self.alive_ns = self.now_ns;
     }
 
@@ -423,23 +415,7 @@ impl Controller {
         }
     }
 
-    pub(crate) fn transfer_bytes_max(&self) -> u32 {
-        self.config.transfer_bytes_max
-    }
-
-    pub(crate) fn depth(&self) -> u16 {
-        self.config.depth
-    }
-
-    pub(crate) fn page_shift(&self) -> u8 {
+    fn page_shift(&self) -> u8 {
         self.registers.page_shift()
-    }
-
-    pub(crate) fn cc(&self) -> Cc {
-        self.registers.cc()
-    }
-
-    pub(crate) fn now_ns(&self) -> u64 {
-        self.now_ns
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Controller;
+use super::commands::{self, Execution};
 use crate::admin::log_page::note_error;
-use crate::admin::{self, Execution};
 use crate::pcie::interrupt::Owed;
 use crate::pcie::message::CommandError;
 use crate::pcie::queue::{CompletionQueue, InvalidDoorbell, SlotIndex, SubmissionQueue};
@@ -199,7 +199,7 @@ impl Controller {
     fn execute(&mut self, slot: SlotIndex) {
         let Some(admin) = &mut self.admin else { return };
         let sqe = admin.sq.slot(slot).sqe();
-        match admin::execute(self, slot, &sqe) {
+        match commands::execute(self, slot, &sqe) {
             Ok(Execution::Done(dword0)) => self.complete_admin(slot, Status::SUCCESS, dword0),
             Ok(Execution::WithView(dword0)) => {
                 let view = self.next_view();
@@ -282,13 +282,13 @@ impl Controller {
     }
 
     /// Whether an earlier life found this admin command good and had a poll group carry it out.
-    pub(crate) fn has_begun_effect(&self, slot: SlotIndex) -> bool {
+    pub(super) fn has_begun_effect(&self, slot: SlotIndex) -> bool {
         let admin = self.admin.as_ref();
         admin.is_some_and(|admin| admin.sq.slot(slot).has_begun_effect())
     }
 
     /// Aborts an asynchronous event request; true if there was one.
-    pub(crate) fn abort_async_event(&mut self, cid: CommandId) -> bool {
+    pub(super) fn abort_async_event(&mut self, cid: CommandId) -> bool {
         let Some(admin) = &mut self.admin else {
             return false;
         };
@@ -312,7 +312,7 @@ impl Controller {
     }
 
     /// The host has read a log page without retaining the event.
-    pub(crate) fn clear_events(&mut self, lid: u8) {
+    pub(super) fn clear_events(&mut self, lid: u8) {
         self.async_events.clear(lid);
         self.save_async_events();
     }

@@ -24,7 +24,7 @@ pub(super) enum Purpose {
 
 /// What an admin command asked a poll group for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum AdminRequest {
+pub(super) enum AdminRequest {
     CreateCq(QueueId),
     CreateSq(QueueId),
     DeleteCq(QueueId),

@@ -88,7 +88,7 @@ impl Controller {
 
     /// Whether a completion queue may interrupt by this vector. By the pin there is only 0 (NVMe
     /// Base 2.0, 5.4).
-    pub(crate) fn is_vector(&self, vector: u16) -> bool {
+    pub(super) fn is_vector(&self, vector: u16) -> bool {
         vector < self.vectors.count() && (vector == 0 || !self.uses_pin())
     }
 

@@ -121,7 +121,7 @@ impl Controller {
     }
 
     /// Copies the data of an admin command to the host.
-    pub(crate) fn copy_to_host(&self, sqe: &Sqe, data: &[u8]) -> Result<(), Status> {
+    pub(super) fn copy_to_host(&self, sqe: &Sqe, data: &[u8]) -> Result<(), Status> {
         let mut rest = data;
         let walked = self.walk(sqe, data.len(), |iova, len| {
             let (now, later) = rest.split_at(len);
@@ -132,7 +132,7 @@ impl Controller {
     }
 
     /// Copies the data of an admin command from the host.
-    pub(crate) fn copy_from_host(&self, sqe: &Sqe, data: &mut [u8]) -> Result<(), Status> {
+    pub(super) fn copy_from_host(&self, sqe: &Sqe, data: &mut [u8]) -> Result<(), Status> {
         let mut done = 0;
         let walked = self.walk(sqe, data.len(), |iova, len| {
             let read = self.memory.read(iova, &mut data[done..done + len]);

@@ -10,20 +10,20 @@ use crate::spec::{CommandId, QueueId, Status};
 
 /// A completion queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct CqPlace {
+pub(super) struct CqPlace {
     pub(super) group: GroupId,
     pub(super) vector: Option<u16>,
 }
 
 /// A submission queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct SqPlace {
+pub(super) struct SqPlace {
     pub(super) cqid: QueueId,
 }
 
 /// The I/O queues of a controller, those that are being created included.
 #[derive(Debug)]
-pub(crate) struct QueueTable {
+pub(super) struct QueueTable {
     cqs: Vec<Option<CqPlace>>,
     sqs: Vec<Option<SqPlace>>,
     /// Deletions under way: until they are done the queues are there, for nobody else.
@@ -40,21 +40,21 @@ impl QueueTable {
         }
     }
 
-    pub(crate) fn cq(&self, id: QueueId) -> Option<CqPlace> {
+    pub(super) fn cq(&self, id: QueueId) -> Option<CqPlace> {
         *self.cqs.get(usize::from(id.0))?
     }
 
-    pub(crate) fn sq(&self, id: QueueId) -> Option<SqPlace> {
+    pub(super) fn sq(&self, id: QueueId) -> Option<SqPlace> {
         *self.sqs.get(usize::from(id.0))?
     }
 
     /// Whether a submission queue posts to this completion queue.
-    pub(crate) fn uses(&self, cqid: QueueId) -> bool {
+    pub(super) fn uses(&self, cqid: QueueId) -> bool {
         self.sqs.iter().flatten().any(|sq| sq.cqid == cqid)
     }
 
     /// Whether this deletion, of a queue that is still there, is under way.
-    pub(crate) fn is_leaving(&self, deletion: AdminRequest) -> bool {
+    pub(super) fn is_leaving(&self, deletion: AdminRequest) -> bool {
         self.leaving.contains(&deletion)
     }
 
@@ -102,16 +102,12 @@ impl QueueTable {
 }
 
 impl Controller {
-    pub(crate) fn queues(&self) -> &QueueTable {
-        &self.queues
-    }
-
     /// Whether there can be an I/O queue of this number.
-    pub(crate) fn is_io_queue(&self, id: QueueId) -> bool {
+    pub(super) fn is_io_queue(&self, id: QueueId) -> bool {
         id != QueueId::ADMIN && id.0 <= self.config.queues
     }
 
-    pub(crate) fn create_cq(&mut self, slot: SlotIndex, spec: CqSpec) {
+    pub(super) fn create_cq(&mut self, slot: SlotIndex, spec: CqSpec) {
         let group = self.queues.least_loaded(self.groups.count());
         self.queues.put_cq(
             spec.id,
@@ -125,7 +121,7 @@ impl Controller {
         self.groups.send(group, ToGroup::CreateCq(spec), purpose);
     }
 
-    pub(crate) fn create_sq(&mut self, slot: SlotIndex, spec: SqSpec) {
+    pub(super) fn create_sq(&mut self, slot: SlotIndex, spec: SqSpec) {
         let Some(cq) = self.queues.cq(spec.cqid) else {
             return;
         };
@@ -137,7 +133,7 @@ impl Controller {
     }
 
     /// Deletes a queue that exists: [`AdminRequest::DeleteCq`] or [`AdminRequest::DeleteSq`].
-    pub(crate) fn delete_queue(&mut self, slot: SlotIndex, request: AdminRequest) {
+    pub(super) fn delete_queue(&mut self, slot: SlotIndex, request: AdminRequest) {
         let (group, body) = match request {
             AdminRequest::DeleteCq(id) => (self.group_of_cq(id), ToGroup::DeleteCq(id)),
             AdminRequest::DeleteSq(id) => (self.group_of_sq(id), ToGroup::DeleteSq(id)),
@@ -148,7 +144,7 @@ impl Controller {
         self.groups.send(group, body, Purpose::Admin(slot, request));
     }
 
-    pub(crate) fn abort(&mut self, slot: SlotIndex, sqid: QueueId, cid: CommandId) {
+    pub(super) fn abort(&mut self, slot: SlotIndex, sqid: QueueId, cid: CommandId) {
         let purpose = Purpose::Admin(slot, AdminRequest::Abort);
         self.groups.send(
             self.group_of_sq(sqid),
@@ -197,7 +193,7 @@ impl Controller {
     }
 
     /// Puts the doorbells of I/O queues into guest memory from now on.
-    pub(crate) fn set_shadow(&mut self, shadow: ShadowDoorbells) -> Result<(), Status> {
+    pub(super) fn set_shadow(&mut self, shadow: ShadowDoorbells) -> Result<(), Status> {
         let page = 1u64 << self.page_shift();
         for buffer in [shadow.doorbells, shadow.event_indices] {
             if buffer.0 % page != 0 {

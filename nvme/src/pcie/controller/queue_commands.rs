@@ -5,8 +5,8 @@
 
 use bdev::memory::Iova;
 
-use super::Execution;
-use crate::pcie::controller::{AdminRequest, Controller};
+use super::commands::Execution;
+use super::{AdminRequest, Controller};
 use crate::pcie::message::{CqSpec, SqSpec};
 use crate::pcie::queue::SlotIndex;
 use crate::spec::admin::{CreateCq, CreateSq, abort_target, delete_queue_id};
@@ -23,7 +23,7 @@ pub(super) fn create_cq(
 ) -> Result<Execution, Status> {
     let command = CreateCq::of(sqe);
     let id = command.id();
-    let exists = controller.queues().cq(id).is_some();
+    let exists = controller.queues.cq(id).is_some();
     if exists && controller.has_begun_effect(slot) {
         return Ok(Execution::Done(0));
     }
@@ -31,7 +31,7 @@ pub(super) fn create_cq(
         return Err(Status::INVALID_QUEUE_ID);
     }
     let entries = entries(controller, command.qsize_z())?;
-    if controller.cc().iocqes() != Cc::IOCQES_16 {
+    if controller.registers.cc().iocqes() != Cc::IOCQES_16 {
         return Err(Status::INVALID_QUEUE_SIZE);
     }
     let base = base(controller, sqe, command.contiguous())?;
@@ -60,7 +60,7 @@ pub(super) fn create_sq(
 ) -> Result<Execution, Status> {
     let command = CreateSq::of(sqe);
     let (id, cqid) = (command.id(), command.cqid());
-    let exists = controller.queues().sq(id).is_some();
+    let exists = controller.queues.sq(id).is_some();
     if exists && controller.has_begun_effect(slot) {
         return Ok(Execution::Done(0));
     }
@@ -68,14 +68,14 @@ pub(super) fn create_sq(
         return Err(Status::INVALID_QUEUE_ID);
     }
     let leaving = AdminRequest::DeleteCq(cqid);
-    if controller.queues().cq(cqid).is_none() || controller.queues().is_leaving(leaving) {
+    if controller.queues.cq(cqid).is_none() || controller.queues.is_leaving(leaving) {
         return Err(Status::COMPLETION_QUEUE_INVALID);
     }
     if !controller.is_io_queue(id) || exists {
         return Err(Status::INVALID_QUEUE_ID);
     }
     let entries = entries(controller, command.qsize_z())?;
-    if controller.cc().iosqes() != Cc::IOSQES_64 {
+    if controller.registers.cc().iosqes() != Cc::IOSQES_64 {
         return Err(Status::INVALID_QUEUE_SIZE);
     }
     let base = base(controller, sqe, command.contiguous())?;
@@ -93,7 +93,7 @@ pub(super) fn create_sq(
 
 /// Two entries at least, CAP.MQES at most.
 fn entries(controller: &Controller, qsize_z: u16) -> Result<u32, Status> {
-    if qsize_z == 0 || qsize_z >= controller.depth() {
+    if qsize_z == 0 || qsize_z >= controller.config.depth {
         return Err(Status::INVALID_QUEUE_SIZE);
     }
     Ok(u32::from(qsize_z) + 1)
@@ -117,7 +117,7 @@ pub(super) fn delete_cq(
     sqe: &Sqe,
 ) -> Result<Execution, Status> {
     let id = delete_queue_id(sqe);
-    let (request, queues) = (AdminRequest::DeleteCq(id), controller.queues());
+    let (request, queues) = (AdminRequest::DeleteCq(id), &controller.queues);
     let exists = queues.cq(id).is_some();
     if !exists && controller.has_begun_effect(slot) {
         return Ok(Execution::Done(0));
@@ -138,7 +138,7 @@ pub(super) fn delete_sq(
     sqe: &Sqe,
 ) -> Result<Execution, Status> {
     let id = delete_queue_id(sqe);
-    let (request, queues) = (AdminRequest::DeleteSq(id), controller.queues());
+    let (request, queues) = (AdminRequest::DeleteSq(id), &controller.queues);
     let exists = queues.sq(id).is_some();
     if !exists && controller.has_begun_effect(slot) {
         return Ok(Execution::Done(0));
@@ -161,7 +161,7 @@ pub(super) fn abort(
         let aborted = controller.abort_async_event(cid);
         return Ok(Execution::Done(if aborted { 0 } else { NOT_ABORTED }));
     }
-    if controller.queues().sq(sqid).is_none() {
+    if controller.queues.sq(sqid).is_none() {
         return Err(Status::INVALID_FIELD);
     }
     controller.abort(slot, sqid, cid);
