@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{AdminRequest, Controller, Purpose};
+use crate::pcie::doorbell::{Doorbell, Side};
 use crate::pcie::message::{CqSpec, GroupId, GroupOutcome, ShadowDoorbells, SqSpec, ToGroup};
 use crate::pcie::queue::SlotIndex;
 use crate::spec::{CommandId, QueueId, Status};
@@ -195,13 +196,14 @@ impl Controller {
     /// Puts the doorbells of I/O queues into guest memory from now on.
     pub(super) fn set_shadow(&mut self, shadow: ShadowDoorbells) -> Result<(), Status> {
         let page = 1u64 << self.page_shift();
-        for buffer in [shadow.doorbells, shadow.event_indices] {
-            if buffer.0 % page != 0 {
-                return Err(Status::INVALID_FIELD);
-            }
-            if !self.memory.contains(buffer, page) {
-                return Err(Status::DATA_TRANSFER_ERROR);
-            }
+        let buffers = [shadow.doorbells, shadow.event_indices];
+        if buffers.iter().any(|buffer| buffer.0 % page != 0) {
+            return Err(Status::INVALID_FIELD);
+        }
+        // As poll groups will: a queue whose doorbells cannot be used comes to a halt.
+        let mut doorbell = Doorbell::new(&self.doorbells, QueueId::ADMIN, Side::Submission);
+        if doorbell.shadow(&self.memory, Some(shadow)).is_err() {
+            return Err(Status::DATA_TRANSFER_ERROR);
         }
         self.save_shadow(Some(shadow));
         self.publish();

@@ -1,5 +1,7 @@
 //! Interrupts: the pin, vectors that are masked, and doorbells in memory.
 
+use bdev::memory::{Backing, Iova, MemoryRegion, PageKind, Protection};
+
 use super::machine::*;
 use crate::spec::registers::offset;
 use crate::spec::{AdminOpcode, NvmOpcode, Status};
@@ -234,5 +236,22 @@ fn doorbells_of_io_queues_may_be_in_memory() {
     machine.settle();
     machine.enable(16);
     machine.create_pair(1);
+    machine.assert_works(1, HELD);
+}
+
+#[test]
+fn doorbells_are_not_looked_for_where_the_controller_may_not_write() {
+    let mut machine = Machine::new();
+    let (doorbells, read_only) = (data(20), 1 << 40);
+    let (backing, _fd) = Backing::memfd("rom", PAGE, PageKind::Normal).unwrap();
+    let protection = Protection {
+        read: true,
+        write: false,
+    };
+    let rom = MemoryRegion::new(backing, 0, Iova(read_only), PAGE, protection).unwrap();
+    machine.controller.map(rom).unwrap();
+    machine.settle();
+    let refused = use_shadow_doorbells(&mut machine, doorbells, read_only);
+    assert_eq!(refused, Status::DATA_TRANSFER_ERROR);
     machine.assert_works(1, HELD);
 }
