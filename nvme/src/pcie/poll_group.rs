@@ -453,7 +453,9 @@ impl PollGroup {
 
     #[cold]
     fn check_memory(&mut self) {
-        if !self.memory_bad && self.memory.any_bad() {
+        // This event must not be dropped: it is told once.
+        let room = self.outbox.len() < EVENTS_MAX;
+        if room && !self.memory_bad && self.memory.any_bad() {
             self.memory_bad = true;
             self.event(GroupEvent::MemoryBad);
         }

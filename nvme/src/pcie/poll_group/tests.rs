@@ -111,6 +111,25 @@ fn no_command_reaches_the_disk_once_memory_has_shrunk_and_each_time_it_is_told()
 }
 
 #[test]
+fn memory_that_shrinks_is_told_however_many_errors_were_before() {
+    let mut host = Host::new();
+    host.create_pair(1, 16);
+    for _ in 0..EVENTS_MAX {
+        host.submit(1, host::sqe(0xff, 1, [0, 0], 0, 0));
+        host.ring(1);
+        host.pass_unheard();
+        assert_eq!(host.reap(1).len(), 1);
+    }
+    host.shrink();
+    (0..=HEALTH_PASSES).for_each(|_| host.pass_unheard());
+    (0..=HEALTH_PASSES).for_each(|_| host.pass());
+    let told = |reply: &FromGroup| *reply == FromGroup::Event(GroupEvent::MemoryBad);
+    let replies = host.replies();
+    assert_eq!(replies.len(), EVENTS_MAX + 1);
+    assert_eq!(replies.into_iter().filter(told).count(), 1);
+}
+
+#[test]
 fn memory_that_is_not_mapped_is_a_data_transfer_error() {
     let mut host = Host::new();
     host.create_pair(1, 16);

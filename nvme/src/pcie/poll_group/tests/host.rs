@@ -206,6 +206,13 @@ impl Host {
         self.poll();
     }
 
+    /// A pass after which the controller takes no message.
+    pub(super) fn pass_unheard(&mut self) {
+        self.now_ns += 1;
+        let now_ns = self.now_ns;
+        self.group().poll(now_ns);
+    }
+
     /// Lets time go by, then makes a pass at exactly that time.
     pub(super) fn advance(&mut self, ns: u64) {
         self.now_ns += ns - 1;
