@@ -35,6 +35,9 @@ pub(crate) enum Command {
     Limits(LimitsOptions),
     /// Measure what a command costs in a poll group of bellwire's, with no other core involved
     Micro(MicroOptions),
+    /// Draw what `run`, `compare`, `limits` and fio wrote as JSON: a page and SVG files
+    #[command(after_help = REPORT_HELP)]
+    Report(ReportOptions),
     /// Run a workload on a namespace and report how fast it went
     #[command(after_help = RUN_HELP)]
     Run(RunOptions),
@@ -117,6 +120,27 @@ pub(crate) struct MicroOptions {
     #[arg(long, value_name = "N", default_value_t = 1_000_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub(crate) commands: u32,
+}
+
+const REPORT_HELP: &str = "\
+Results with one name are one series. Which charts they are in follows from their job options: those
+that differ in iodepth, bs, numjobs or targets only are a line over that. Several results of one
+name and workload are rounds: their median is drawn, with the lowest and the highest.
+
+The limits of `limits --json` are drawn as dashed lines: a series with null in its name or target is
+held against the empty command, one with malloc against the fastest copy.
+
+index.html needs nothing else, and each chart is a file of its own; both follow the reader's theme,
+light or dark. For PNG files: rsvg-convert --zoom 2 CHART.svg > CHART.png";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportOptions {
+    /// The folder to write into; it is made if need be, and files of the same names are replaced
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// JSON of `run`, `compare`, `limits` or fio; series get their colours in this order
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@
 //! target is measured in one go: each round gives every target a window, in random order, and a
 //! window in which a job lost its core to another thread is thrown away.
 
-mod statistics;
+pub(crate) mod statistics;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

@@ -8,7 +8,7 @@
 //! ```text
 //! cli ──► workload: what to do ──► job, one a queue and thread: hot loop ──► driver ──► target
 //!            │                       └─ traffic: which command is next, what its data must be
-//!            └──► report: text, or JSON with fio's names
+//!            └──► report: text, or JSON with fio's names ──► page: pictures of it ──► chart
 //! ```
 //!
 //! # What it does not do
@@ -17,6 +17,7 @@
 //! are polled, never signalled. A latency is from the pass of the loop that submitted a command to
 //! the pass that saw it completed: the clock is read once per pass with completions.
 
+mod chart;
 mod cli;
 mod compare;
 mod cores;
@@ -27,6 +28,7 @@ mod hold;
 mod identify;
 mod limits;
 mod micro;
+mod page;
 mod progress;
 mod report;
 mod workload;
@@ -60,6 +62,7 @@ fn run(cli: Cli) -> ExitCode {
         Command::Micro(options) => micro::run(options.case, options.commands)
             .map(|()| true)
             .map_err(Into::into),
+        Command::Report(options) => page::run(&options).map(|()| true).map_err(Into::into),
         Command::Run(options) => bench(&options).map_err(Into::into),
     };
     match done {

@@ -8,7 +8,7 @@ const DRAWS: usize = 2000;
 const SEED: u64 = 1;
 
 /// The middle of a list, or between the two middle ones.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 

@@ -286,3 +286,29 @@ fn targets_are_compared_in_turns() {
     assert!(text.contains("missing"), "{text}");
     daemon.stop();
 }
+
+#[test]
+fn what_run_prints_is_drawn() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let mut report = bench("report --output");
+    let output = folder.path().join("out");
+    report.arg(&output);
+    for depth in [1, 4] {
+        let options = format!("--rw randread --bs 4k --runtime 0.1 --json --iodepth {depth}");
+        let (printed, _) = ends_with(&mut daemon.run(&options), 0);
+        let path = folder.path().join(format!("{depth}.json"));
+        fs::write(&path, printed).expect("a file");
+        report.arg(path);
+    }
+    daemon.stop();
+    let (told, _) = ends_with(&mut report, 0);
+    assert!(told.contains("index.html and 2 SVG files"), "{told}");
+    for name in ["depth-randread-4k-q1.svg", "latency-randread-4k-q1.svg"] {
+        let chart = fs::read_to_string(output.join(name)).expect("a chart");
+        assert!(chart.ends_with("</svg>\n"), "{chart}");
+    }
+    let missing = folder.path().join("missing");
+    let (_, told) = ends_with(bench("report --output o").arg(missing), 2);
+    assert!(told.contains("missing: cannot be read"), "{told}");
+}

@@ -1,0 +1,111 @@
+//! Results of one series and one workload, put together.
+
+use std::collections::BTreeMap;
+
+use super::fio::{Curve, Job};
+use super::workload::Workload;
+use crate::compare::statistics::median;
+
+/// What several rounds came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+/// Every job, by series and workload.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    /// Their names, in the order of their first results. A series is known by its place here.
+    pub(super) series: Vec<String>,
+    jobs: BTreeMap<(usize, Workload), Vec<Job>>,
+}
+
+/// The rounds of one series and one workload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measurement<'a> {
+    pub(super) series: usize,
+    pub(super) name: &'a str,
+    pub(super) workload: &'a Workload,
+    /// One at least.
+    pub(super) rounds: &'a [Job],
+}
+
+impl Spread {
+    fn of(values: &[f64]) -> Spread {
+        Spread {
+            median: median(values),
+            low: values.iter().copied().fold(f64::INFINITY, f64::min),
+            high: values.iter().copied().fold(0.0, f64::max),
+        }
+    }
+}
+
+impl Results {
+    pub(super) fn add(&mut self, job: Job) {
+        let known = self.series.iter().position(|name| *name == job.series);
+        let series = known.unwrap_or_else(|| {
+            self.series.push(job.series.clone());
+            self.series.len() - 1
+        });
+        self.jobs
+            .entry((series, job.workload.clone()))
+            .or_default()
+            .push(job);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// By series, then by workload.
+    pub(super) fn all(&self) -> impl Iterator<Item = Measurement<'_>> {
+        self.jobs
+            .iter()
+            .map(|((series, workload), rounds)| Measurement {
+                series: *series,
+                name: &self.series[*series],
+                workload,
+                rounds,
+            })
+    }
+}
+
+impl Measurement<'_> {
+    pub(super) fn iops(&self) -> Spread {
+        self.spread(|job| job.iops)
+    }
+
+    /// Bytes per second.
+    pub(super) fn bytes(&self) -> Spread {
+        self.spread(|job| job.bytes)
+    }
+
+    fn spread(&self, value: impl Fn(&Job) -> f64) -> Spread {
+        Spread::of(&self.rounds.iter().map(value).collect::<Vec<f64>>())
+    }
+
+    /// The medians of each percentile that any round tells, by direction.
+    pub(super) fn curves(&self) -> Vec<Curve> {
+        let all = || self.rounds.iter().flat_map(|job| &job.curves);
+        let of = |direction: &'static str| {
+            let mut latencies: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+            let same = all().filter(|curve| curve.direction == direction);
+            for (percent, latency) in same.flat_map(|curve| &curve.percentiles) {
+                latencies.entry(*percent).or_default().push(*latency);
+            }
+            let medians = latencies
+                .into_iter()
+                .map(|(percent, all)| (percent, median(&all)));
+            Curve {
+                direction,
+                percentiles: medians.collect(),
+            }
+        };
+        let curves = ["read", "write"].map(of).into_iter();
+        curves
+            .filter(|curve| !curve.percentiles.is_empty())
+            .collect()
+    }
+}
