@@ -113,7 +113,10 @@ impl<'a> Layout<'a> {
     }
 
     fn columns(&self) -> usize {
-        self.chart.panels.len().clamp(1, COLUMNS_MAX)
+        match self.chart.panels.len() {
+            4 => 2,
+            count => count.clamp(1, COLUMNS_MAX),
+        }
     }
 
     fn width(&self) -> f64 {

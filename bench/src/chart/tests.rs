@@ -241,7 +241,7 @@ fn panels_share_their_scales_and_stay_apart() {
         title: "second".to_owned(),
         lines: vec![line("a", 0, &[(1.0, 1e6), (4.0, 8e6)])],
     };
-    chart.panels.extend([other.clone(), other.clone(), other]);
+    chart.panels.extend([(); 4].map(|()| other.clone()));
     let svg = chart.draw().file();
     let document = Document::parse(&svg).expect("well-formed");
     let at: Vec<(f64, f64)> = with_class(&document, "marker")

@@ -49,10 +49,14 @@ impl Bound {
                 .iter()
                 .any(|name| name.to_ascii_lowercase().contains(word))
         };
-        match measurement.workload.mode.as_str() {
+        let workload = measurement.workload;
+        // The bare copies are random ones; only those of large commands are as fast in order.
+        let random = workload.mode.starts_with("rand") && workload.distribution.is_none();
+        let alike = random || workload.block_bytes >= LARGE.0;
+        match workload.mode.as_str() {
             _ if named("null") => Some(Bound::Empty),
-            "read" | "randread" if named("malloc") => Some(Bound::Read),
-            "write" | "randwrite" if named("malloc") => Some(Bound::Write),
+            "read" | "randread" if alike && named("malloc") => Some(Bound::Read),
+            "write" | "randwrite" if alike && named("malloc") => Some(Bound::Write),
             _ => None,
         }
     }

@@ -88,7 +88,9 @@ pub(super) fn jobs(output: Output) -> Result<Vec<Job>, String> {
         let told = |why: String| format!("job {:?}: {why}", raw.jobname);
         let job = job(&output, raw).map_err(told)?;
         let same = |(group, other): &&mut (u64, Job)| {
-            job.workload.queues > 1
+            // Ours are never taken apart.
+            output.bench_version.is_none()
+                && job.workload.queues > 1
                 && *group == raw.groupid
                 && (&other.series, &other.workload) == (&job.series, &job.workload)
         };
@@ -201,14 +203,21 @@ fn workload(options: &Options) -> Result<Workload, String> {
     Ok(Workload {
         mode,
         reads: match mixed {
-            true => Some(number(options, "rwmixread", 50)?.min(100) as u8),
+            true => Some(reads_percent(options)?),
             false => None,
         },
+        distribution: option(options, "random_distribution").filter(|name| name != "random"),
         block_bytes,
         depth: number(options, "iodepth", 1)?,
         queues: number(options, "numjobs", 1)?,
         controllers: number(options, "targets", 1)?,
     })
+}
+
+/// Either share may be given.
+fn reads_percent(options: &Options) -> Result<u8, String> {
+    let writes = number(options, "rwmixwrite", 50)?.min(100);
+    Ok(number(options, "rwmixread", 100 - writes)?.min(100) as u8)
 }
 
 fn option(options: &Options, key: &str) -> Option<String> {
@@ -224,7 +233,7 @@ fn number(options: &Options, key: &str, default: u64) -> Result<u64, String> {
         return Ok(default);
     };
     match text.parse() {
-        Ok(0) if key != "rwmixread" => Err(format!("{key} is zero")),
+        Ok(0) if !key.starts_with("rwmix") => Err(format!("{key} is zero")),
         Ok(number) => Ok(number),
         Err(_) => Err(format!("{key}: {text:?} is not a number")),
     }
@@ -284,6 +293,8 @@ mod tests {
             one(json!({})).expect("a job").workload.slug(),
             "read-4k-d1-q1"
         );
+        let mixed = one(json!({ "rw": "randrw", "rwmixwrite": "0" })).expect("a job");
+        assert_eq!(mixed.workload.slug(), "randrw-r100-4k-d1-q1");
         let targets = one(json!({ "targets": 4 }))
             .expect("a job")
             .workload
@@ -301,6 +312,9 @@ mod tests {
         let jobs = jobs.expect("jobs");
         let rates: Vec<f64> = jobs.iter().map(|job| job.iops).collect();
         assert_eq!(rates, [20.0, 10.0, 10.0]);
+        // Of ours, each is a round.
+        let ours = json!({ "bellwire-bench version": "1", "jobs": [job("a", 0), job("a", 0)] });
+        assert_eq!(read(ours).expect("jobs").len(), 2);
         let curves: Vec<usize> = jobs.iter().map(|job| job.curves.len()).collect();
         assert_eq!(curves, [0, 1, 1]);
     }

@@ -139,7 +139,11 @@ fn a_disk_is_held_against_the_work_that_its_name_tells() {
             "{latency}"
         );
     }
-    for (mode, target) in [("randread", "/a/file.sock"), ("randrw", "/a/malloc.sock")] {
+    for (mode, target) in [
+        ("randread", "/a/file.sock"),
+        ("randrw", "/a/malloc.sock"),
+        ("read", "/a/malloc.sock"),
+    ] {
         let files = report(&[
             run(mode, target, "1"),
             run(mode, target, "4"),
@@ -339,4 +343,29 @@ fn the_report_is_written_into_a_new_folder() {
     .expect("a report");
     assert!(output.join(PAGE).exists() && output.join("latency-randread-4k-d1-q1.svg").exists());
     assert_eq!(fs::read_dir(&output).expect("a folder").count(), 2);
+}
+
+#[test]
+fn another_distribution_is_another_workload() {
+    let run = |distribution: &str, depth: &str| {
+        let options = json!({ "rw": "randread", "iodepth": depth, "target": "malloc",
+                              "random_distribution": distribution });
+        result("a", &options, 1e6)
+    };
+    let files = [
+        run("random", "1"),
+        run("random", "4"),
+        run("zipf:1.2", "1"),
+        run("zipf:1.2", "4"),
+    ];
+    let files = report(&files).expect("a report");
+    let names = names(&files);
+    assert_eq!(
+        names[..2],
+        [
+            "depth-randread-4k-q1.svg",
+            "depth-randread-zipf-1-2-4k-q1.svg"
+        ]
+    );
+    assert!(file(&files, names[1]).contains("4 KiB random reads, zipf:1.2: IOPS over"));
 }

@@ -20,6 +20,8 @@ pub(super) struct Workload {
     pub(super) mode: String,
     /// Percentage of reads, where there are reads and writes.
     pub(super) reads: Option<u8>,
+    /// fio's `random_distribution`, where it is not that all blocks are as likely.
+    pub(super) distribution: Option<String>,
     pub(super) block_bytes: u64,
     pub(super) depth: u64,
     pub(super) queues: u64,
@@ -66,6 +68,7 @@ impl Workload {
     pub(super) fn slug(&self) -> String {
         let mut parts = vec![self.mode.clone()];
         parts.extend(self.reads.map(|reads| format!("r{reads}")));
+        parts.extend(self.distribution.clone());
         if self.block_bytes > 0 {
             parts.push(short_size(self.block_bytes));
         }
@@ -79,18 +82,12 @@ impl Workload {
                 parts.push(format!("{letter}{number}"));
             }
         }
-        let plain = |c: char| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
+        let plain = |c: char| match c {
+            'a'..='z' | '0'..='9' => c,
+            'A'..='Z' => c.to_ascii_lowercase(),
+            _ => '-',
         };
-        parts
-            .iter()
-            .map(|part| part.chars().map(plain).collect())
-            .collect::<Vec<String>>()
-            .join("-")
+        parts.join("-").chars().map(plain).collect()
     }
 
     /// What commands there are: `4 KiB random reads`.
@@ -114,6 +111,9 @@ impl Workload {
         };
         if let Some(reads) = self.reads {
             text += &format!(" ({reads} % reads)");
+        }
+        if let Some(distribution) = &self.distribution {
+            text += &format!(", {distribution}");
         }
         text
     }
@@ -158,6 +158,7 @@ mod tests {
         Workload {
             mode: "randrw".to_owned(),
             reads: Some(70),
+            distribution: None,
             block_bytes: 128 << 10,
             depth: 32,
             queues: 2,
