@@ -8,13 +8,13 @@ pub(super) const MARGIN: f64 = 20.0;
 
 /// The ground, and what the chart is.
 pub(super) fn header(out: &mut Markup, size: (f64, f64), title: &str, subtitle: &str) {
-    let (width, height) = (Px(size.0 - 1.0), Px(size.1 - 1.0));
+    let (width, height) = (Px(size.0 - 2.0), Px(size.1 - 2.0));
     out.empty(
         "rect",
         &[
             ("class", &"card"),
-            ("x", &0.5),
-            ("y", &0.5),
+            ("x", &1),
+            ("y", &1),
             ("width", &width),
             ("height", &height),
             ("rx", &8),

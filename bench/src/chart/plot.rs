@@ -19,8 +19,6 @@ const NAME_SIZE: f64 = 12.5;
 /// Half of how long the dash of a limit is.
 const DASH: f64 = 15.0;
 const TICK_SIZE: f64 = 12.0;
-/// A line with more points than that has small markers.
-const MARKERS_MAX: usize = 12;
 
 /// The same for all panels.
 struct Layout<'a> {
@@ -173,7 +171,7 @@ impl<'a> Layout<'a> {
         )
     }
 
-    /// Whether the x axis has a few values, each with a marker and a tick.
+    /// Whether the x axis has a few values, each with a tick and a marker that is told from others.
     fn x_is_marked(&self) -> bool {
         self.chart.x.kind != Kind::Nines
     }
@@ -293,10 +291,10 @@ impl<'a> Layout<'a> {
                     let ends = [point.low, point.high].map(|end| self.at(frame, point.x, end).1);
                     whisker(out, &style::stroke(slot), at.0, ends);
                 }
-                if line.points.len() > MARKERS_MAX {
-                    circle(out, &fill, at, 2.4);
-                } else {
+                if self.x_is_marked() {
                     marker(out, &format!("marker {fill}"), at, slot);
+                } else {
+                    circle(out, &fill, at, 2.4);
                 }
             });
         }

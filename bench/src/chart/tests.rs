@@ -88,6 +88,18 @@ fn points_are_where_the_ticks_of_their_values_are() {
     // Four times the depth is as far again.
     let x = ["1", "4", "16"].map(|label| tick(&document, label, "x"));
     assert!((x[1] - x[0] - (x[2] - x[1])).abs() < 0.03, "{x:?}");
+    // The first marker keeps as far from the begin of the axis as the last one from its end.
+    let axis = with_class(&document, "base")[0]
+        .attribute("d")
+        .expect("a path");
+    let ends: Vec<f64> = axis
+        .split(['M', 'L', ' '])
+        .filter_map(|end| end.parse().ok())
+        .collect();
+    assert!(
+        (x[0] - ends[0] - (ends[2] - x[2])).abs() < 0.03 && x[0] > ends[0],
+        "{axis}"
+    );
     let line = with_class(&document, "line")[0]
         .attribute("points")
         .expect("points");

@@ -37,12 +37,13 @@ impl Section {
         Section::Comparison,
     ];
 
+    /// Sections with one heading stand together.
     pub(super) fn heading(self) -> &'static str {
         match self {
             Section::Over(Dimension::Depth) => "IOPS over queue depth",
-            Section::Over(Dimension::BlockSize) => "Bandwidth over block size",
-            Section::Over(Dimension::Queues) => "Scaling over queues",
-            Section::Over(Dimension::Controllers) => "Scaling over controllers",
+            Section::Over(Dimension::BlockSize | Dimension::Queues | Dimension::Controllers) => {
+                "Scaling over block sizes, queues and controllers"
+            }
             Section::Latency => "Latency distribution",
             Section::Comparison => "Comparison",
         }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::bounds::Bound;
 use super::figures::{Figure, Section};
+use super::fio::Job;
 use super::results::{Measurement, Spread};
 use super::source::Sources;
 use crate::chart::{Markup, Unit, css};
@@ -128,57 +129,66 @@ fn percentile(measurement: &Measurement<'_>, percent: u64) -> Option<f64> {
         .reduce(f64::max)
 }
 
-/// Each series: by which program, when, how far apart the cores were.
+/// Each series: by which program, when, how far apart the cores were if that is told.
 fn origins(page: &mut Markup, sources: &Sources) {
-    let headings = [
-        "series",
-        "version",
-        "measured (UTC)",
-        "results",
-        "cache line round trip",
-    ];
+    let told =
+        |measured: Measurement<'_>| measured.rounds.iter().any(|j| j.round_trip_ns.is_some());
+    let trips = sources.results.all().any(told);
+    let mut headings = vec!["series", "version", "measured (UTC)", "results"];
+    headings.extend(trips.then_some("cache line round trip"));
     let rows = sources
         .results
         .series
         .iter()
         .enumerate()
         .map(|(index, name)| {
-            let all: Vec<Measurement<'_>> = sources
+            let all = sources
                 .results
                 .all()
-                .filter(|measured| measured.series == index)
-                .collect();
-            let jobs = || all.iter().flat_map(|measured| measured.rounds);
-            let mut versions: Vec<&str> = jobs().map(|job| job.version.as_str()).collect();
-            versions.sort_unstable();
-            versions.dedup();
-            let trips: Vec<f64> = jobs().filter_map(|job| job.round_trip_ns).collect();
-            let first = jobs().filter_map(|job| job.timestamp).min().map(date);
-            let last = jobs().filter_map(|job| job.timestamp).max().map(date);
-            let days = match (first, last) {
-                (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
-                (first, _) => first.unwrap_or_default(),
-            };
-            let trip = (!trips.is_empty()).then(|| Unit::Time.show(median(&trips)));
-            let count = jobs().count().to_string();
-            vec![
-                name.clone(),
-                versions.join(", "),
-                days,
-                count,
-                trip.unwrap_or_default(),
-            ]
+                .filter(|measured| measured.series == index);
+            let jobs: Vec<&Job> = all.flat_map(|measured| measured.rounds).collect();
+            let mut cells = origin(name, &jobs);
+            if !trips {
+                cells.pop();
+            }
+            cells
         });
     table(page, &headings, 3, rows);
 }
 
+fn origin(name: &str, jobs: &[&Job]) -> Vec<String> {
+    let mut versions: Vec<&str> = jobs.iter().map(|job| job.version.as_str()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    let times = || jobs.iter().filter_map(|job| job.timestamp);
+    let days = match (times().min().map(date), times().max().map(date)) {
+        (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
+        (first, _) => first.unwrap_or_default(),
+    };
+    let trips: Vec<f64> = jobs.iter().filter_map(|job| job.round_trip_ns).collect();
+    let trip = (!trips.is_empty()).then(|| Unit::Time.show(median(&trips)));
+    let count = jobs.len().to_string();
+    vec![
+        name.to_owned(),
+        versions.join(", "),
+        days,
+        count,
+        trip.unwrap_or_default(),
+    ]
+}
+
 fn charts(page: &mut Markup, figures: &[Figure]) {
-    for section in Section::ALL {
-        let here: Vec<&Figure> = figures.iter().filter(|f| f.section == section).collect();
+    let mut headings = Section::ALL.map(Section::heading).to_vec();
+    headings.dedup();
+    for heading in headings {
+        let here: Vec<&Figure> = figures
+            .iter()
+            .filter(|f| f.section.heading() == heading)
+            .collect();
         if here.is_empty() {
             continue;
         }
-        page.leaf("h2", &[], section.heading());
+        page.leaf("h2", &[], heading);
         page.line();
         page.within("div", &[("class", &"charts")], |page| {
             for figure in here {

@@ -240,6 +240,13 @@ fn the_page_tells_version_day_and_round_trip_and_needs_nothing_else() {
     for elsewhere in ["<script", "<link", "<img", "src=", "@import", "url("] {
         assert!(!page.contains(elsewhere), "{elsewhere}");
     }
+    let mut silent = at_depth("a", 1, 1e6);
+    silent["jobs"][0]
+        .as_object_mut()
+        .expect("a job")
+        .remove("round_trip_ns");
+    let without = report(&[silent]).expect("a report");
+    assert!(page.contains("round trip") && !file(&without, PAGE).contains("round trip"));
     let document = page.strip_prefix("<!DOCTYPE html>\n").expect("a doctype");
     let document = Document::parse(document).expect("well-formed");
     let drawn = document
