@@ -8,7 +8,7 @@
 //! ```text
 //! cli ──► workload: what to do ──► job, one a queue and thread: hot loop ──► driver ──► target
 //!            │                       └─ traffic: which command is next, what its data must be
-//!            └──► report: text, or JSON with fio's names ──► page: pictures of it ──► chart
+//!            └──► report: text, or JSON with fio's names
 //! ```
 //!
 //! # What it does not do

@@ -1,6 +1,7 @@
 //! What `bellwire-bench compare` found.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::chart::{Bar, Bars, Unit};
 
@@ -14,13 +15,12 @@ pub(super) struct Comparison {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Output {
-    targets: Vec<Row>,
+    targets: Vec<Value>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Row {
     target: String,
-    windows: u32,
     iops: f64,
     p50_ns: f64,
     p99_ns: f64,
@@ -31,12 +31,15 @@ struct Row {
 
 impl Comparison {
     pub(super) fn new(name: String, output: Output) -> Result<Comparison, String> {
-        let rows = output.targets;
-        match rows.iter().find(|row| row.windows == 0) {
-            Some(row) => Err(format!("target {:?} has no window that counts", row.target)),
-            None if rows.is_empty() => Err("compares nothing".to_owned()),
-            None => Ok(Comparison { name, rows }),
+        if output.targets.is_empty() {
+            return Err("compares nothing".to_owned());
         }
+        let rows = output
+            .targets
+            .into_iter()
+            .map(Row::new)
+            .collect::<Result<_, _>>()?;
+        Ok(Comparison { name, rows })
     }
 
     pub(super) fn bars(&self) -> Bars {
@@ -71,6 +74,19 @@ impl Comparison {
     }
 }
 
+impl Row {
+    /// A target without a window has no figures, and leaves none to compare with.
+    fn new(target: Value) -> Result<Row, String> {
+        if target["windows"] == 0 {
+            return Err(format!(
+                "target {} has no window that counts",
+                target["target"]
+            ));
+        }
+        serde_json::from_value(target).map_err(|error| error.to_string())
+    }
+}
+
 /// How much of each path is the same folders.
 fn shared_folders(paths: &[&str]) -> usize {
     let first = paths.first().copied().unwrap_or("");
@@ -95,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    fn comparison(rows: serde_json::Value) -> Result<Comparison, String> {
+    fn comparison(rows: Value) -> Result<Comparison, String> {
         let output = serde_json::from_value(json!({ "targets": rows })).expect("an output");
         Comparison::new("c".to_owned(), output)
     }
@@ -133,9 +149,12 @@ mod tests {
 
     #[test]
     fn a_target_without_windows_is_refused() {
-        let lost = json!([{ "target": "t", "windows": 0, "iops": 0.0, "p50_ns": 0.0, "p99_ns": 0.0,
-                             "ratio": 0.0, "ratio_low": 0.0, "ratio_high": 0.0 }]);
-        assert!(comparison(lost).expect_err("no windows").contains("\"t\""));
+        let lost = json!([{ "target": "t", "windows": 0, "iops": null, "ratio": null }]);
+        assert!(
+            comparison(lost)
+                .expect_err("no windows")
+                .contains("\"t\" has no window")
+        );
         assert!(comparison(json!([])).is_err());
     }
 }
