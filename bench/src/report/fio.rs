@@ -246,6 +246,7 @@ mod tests {
         );
         assert_eq!(latencies["percentile"]["50.000000"], 1000);
         assert_eq!(latencies["percentile"]["99.990000"], 2000);
+        assert_eq!(latencies["percentile"]["99.999000"], 2000);
         let mean = latencies["mean"].as_f64().expect("a mean");
         assert!((mean - 1000.5).abs() < 1.0, "{mean}");
         assert!(report.get("verify").is_none() && job.get("verify").is_none());
