@@ -153,6 +153,9 @@ pub(crate) struct RunOptions {
     /// How long to go on [default: until --size has been covered once]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     runtime: Option<Duration>,
+    /// How long the workload goes on before anything is recorded, in front of --runtime
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "runtime")]
+    ramp_time: Option<Duration>,
     /// Check what is read; after writes, read it back
     #[arg(long)]
     verify: bool,
@@ -235,6 +238,7 @@ impl RunOptions {
     pub(crate) fn plan(&self) -> Result<Plan, Error> {
         Ok(Plan {
             runtime: self.runtime,
+            ramp_time: self.ramp_time.unwrap_or_default(),
             verify: self.verify,
             ..self.workload.plan(&self.target)?
         })
@@ -276,6 +280,8 @@ impl WorkloadOptions {
             depth: self.iodepth,
             queues: self.numjobs,
             runtime: None,
+            time_based: true,
+            ramp_time: Duration::ZERO,
             bytes: self.size,
             nsid: self.nsid.map(nvme::spec::Nsid),
             cores: self.cores.clone(),
@@ -330,7 +336,7 @@ mod tests {
     fn every_option_arrives() {
         let plan = plan(
             "--rw randrw --rwmixread 70 --bs 128KiB --iodepth 64 --numjobs 3 --runtime 0.5 \
-             --size 1g --nsid 2 --cores [1] --verify --seed 9 --json --timeout 2s",
+             --ramp-time 2 --size 1g --nsid 2 --cores [1] --verify --seed 9 --json --timeout 2s",
         )
         .expect("a plan");
         let mix = Mix::Both { read_percent: 70 };
@@ -344,6 +350,7 @@ mod tests {
         assert_eq!(plan.command_bytes, 128 << 10);
         assert_eq!((plan.depth, plan.queues), (64, 3));
         assert_eq!(plan.runtime, Some(Duration::from_millis(500)));
+        assert_eq!(plan.ramp_time, Duration::from_secs(2));
         assert_eq!(plan.bytes, Some(1 << 30));
         assert_eq!(plan.nsid, Some(nvme::spec::Nsid(2)));
         assert_eq!(
@@ -379,6 +386,7 @@ mod tests {
             ("--rw read --runtime 0", "--runtime"),
             ("--rw read --runtime=-1", "--runtime"),
             ("--rw read --runtime nan", "--runtime"),
+            ("--rw read --ramp-time 1", "--runtime"),
             ("--rw read --rwmixread 50", "--rwmixread"),
             ("--rw randrw --rwmixread 101", "--rwmixread"),
         ] {

@@ -54,8 +54,8 @@ impl Progress {
 }
 
 fn line(plan: &Plan, elapsed: Duration, rate: f64) -> String {
-    let total = match plan.runtime {
-        Some(runtime) => format!(" of {:.0}", runtime.as_secs_f64()),
+    let total = match plan.whole_time() {
+        Some(time) => format!(" of {:.0}", time.as_secs_f64()),
         None => String::new(),
     };
     let name = plan.shape.name();

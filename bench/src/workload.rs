@@ -56,6 +56,10 @@ pub(crate) struct Plan {
     pub(crate) queues: u16,
     /// None: each job covers its part once.
     pub(crate) runtime: Option<Duration>,
+    /// Whether a job with a runtime begins again where it has covered its part, or ends.
+    pub(crate) time_based: bool,
+    /// How long the commands of a job go on before any of them counts, in front of `runtime`.
+    pub(crate) ramp_time: Duration,
     /// Of the namespace, from its start; none: all of it.
     pub(crate) bytes: Option<u64>,
     pub(crate) nsid: Option<Nsid>,
@@ -65,11 +69,24 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
 }
 
+impl Plan {
+    /// How long a job goes on, with its ramp, if time ends it.
+    pub(crate) fn whole_time(&self) -> Option<Duration> {
+        let runtime = self.runtime?;
+        Some(runtime.saturating_add(self.ramp_time))
+    }
+
+    /// Whether nothing but time ends a job.
+    fn endless(&self) -> bool {
+        self.time_based && self.runtime.is_some()
+    }
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
-    /// How long the longest job was busy, without the time for reading back.
+    /// How long the longest job was busy, without the ramp and the time for reading back.
     pub(crate) elapsed: Duration,
     /// Logical blocks whose content was checked.
     pub(crate) blocks_verified: u64,

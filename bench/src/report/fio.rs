@@ -46,6 +46,8 @@ struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ramp_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     rwmixread: Option<String>,
     randseed: String,
     target: String,
@@ -128,6 +130,7 @@ impl Options {
             numjobs: plan.queues.to_string(),
             size: outcome.setting.extent.bytes().to_string(),
             runtime: plan.runtime.map(seconds),
+            ramp_time: (!plan.ramp_time.is_zero()).then(|| seconds(plan.ramp_time)),
             rwmixread: match plan.shape.mix {
                 Mix::Both { read_percent } => Some(read_percent.to_string()),
                 Mix::Reads | Mix::Writes => None,

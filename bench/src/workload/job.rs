@@ -4,6 +4,7 @@
 //! doorbells once. It allocates nothing, makes no system call, and reads the clock only in a pass
 //! that has found something.
 
+use std::mem;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -76,6 +77,11 @@ pub(super) struct Job {
     completed: u64,
     clock: Instant,
     last_ns: u64,
+    /// From when on commands count.
+    begin_ns: u64,
+    ramping: bool,
+    /// What takes the place of `tally` when the ramp is over, made beforehand.
+    spare_tally: Tally,
     end_ns: u64,
     idle_passes: u32,
     extent: Extent,
@@ -120,6 +126,9 @@ impl Job {
             completed: 0,
             clock: Instant::now(),
             last_ns: 0,
+            begin_ns: 0,
+            ramping: false,
+            spare_tally: Tally::new(),
             end_ns: u64::MAX,
             idle_passes: 0,
             extent: seed.extent,
@@ -154,10 +163,12 @@ impl Job {
     /// The phases. `elapsed` is that of the first, which is the one that is measured.
     fn work(&mut self, checker: &mut Checker, elapsed: &mut Duration) -> Result<(), Failure> {
         self.clock = Instant::now();
-        let runtime = self.plan.runtime;
+        self.ramping = !self.plan.ramp_time.is_zero();
+        self.begin_ns = nanoseconds(self.plan.ramp_time);
+        let runtime = self.plan.whole_time();
         let seed = mix(self.plan.seed ^ self.index as u64);
         let shape = self.plan.shape;
-        let pattern = Pattern::new(shape, self.extent.chunks(), runtime.is_some(), seed);
+        let pattern = Pattern::new(shape, self.extent.chunks(), self.plan.endless(), seed);
         if !self.plan.verify {
             let done = self.phase(&mut Unchecked(pattern), runtime);
             *elapsed = self.busy_time();
@@ -204,8 +215,8 @@ impl Job {
         self.queue
             .prepare(&command(NvmOpcode::READ, self.nsid, [0; 2], blocks));
         self.last_ns = self.now_ns();
-        let runtime_ns = runtime.and_then(|runtime| u64::try_from(runtime.as_nanos()).ok());
-        self.end_ns = self.last_ns.saturating_add(runtime_ns.unwrap_or(u64::MAX));
+        let runtime_ns = runtime.map_or(u64::MAX, nanoseconds);
+        self.end_ns = self.last_ns.saturating_add(runtime_ns);
         self.free.clear();
         self.free.extend((0..self.slots.len() as u16).rev());
         self.refill(traffic, self.last_ns)?;
@@ -237,6 +248,9 @@ impl Job {
             self.refill(traffic, now_ns)?;
         }
         self.queue.ring()?;
+        if self.ramping && now_ns >= self.begin_ns {
+            self.end_ramp(now_ns);
+        }
         self.idle_passes = 0;
         self.last_ns = now_ns;
         self.signals.publish(self.index, self.completed);
@@ -319,6 +333,14 @@ impl Job {
         Ok(())
     }
 
+    /// Puts aside what was recorded. Commands in flight count: they complete in the time that does.
+    #[cold]
+    fn end_ramp(&mut self, now_ns: u64) {
+        mem::swap(&mut self.tally, &mut self.spare_tally);
+        self.begin_ns = now_ns;
+        self.ramping = false;
+    }
+
     /// After a pass that has found nothing: looks at the time now and then.
     #[inline]
     fn rest(&mut self) -> Result<(), Failure> {
@@ -390,9 +412,12 @@ impl Job {
         self.clock.elapsed().as_nanos() as u64
     }
 
-    /// From the start of the job to the last completion.
-    fn busy_time(&self) -> Duration {
-        Duration::from_nanos(self.last_ns)
+    /// From the start of the job, or the end of its ramp, to the last completion.
+    fn busy_time(&mut self) -> Duration {
+        if self.ramping {
+            self.end_ramp(self.last_ns);
+        }
+        Duration::from_nanos(self.last_ns.saturating_sub(self.begin_ns))
     }
 
     #[cold]
@@ -425,6 +450,11 @@ impl JobOutcome {
             failure: Some(failure),
         }
     }
+}
+
+/// A time that the clock of a job never comes to, if it is too long to be counted.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How long this thread has waited for a core in its life: the second number of its schedstat, in

@@ -1,6 +1,7 @@
 //! Workloads against a controller that is right, and against one that is wrong in one way.
 
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nvme::spec::{CommandId, NvmOpcode, Status};
 
@@ -33,6 +34,8 @@ pub(crate) fn example() -> (Plan, Outcome) {
         depth: 4,
         queues: 1,
         runtime: None,
+        time_based: true,
+        ramp_time: Duration::ZERO,
         bytes: None,
         nsid: None,
         cores: None,
@@ -170,6 +173,50 @@ fn a_run_with_a_time_goes_on_past_the_end_and_ends() {
     assert!(outcome.elapsed >= Duration::from_millis(300));
     assert!(outcome.tally.write.commands() > 16);
     assert_eq!(outcome.blocks_verified, 128);
+}
+
+#[test]
+fn a_ramp_is_traffic_that_does_not_count() {
+    let reads = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&reads);
+    let count = move |command: Seen| {
+        seen.fetch_add(
+            u64::from(command.opcode == NvmOpcode::READ),
+            Ordering::Relaxed,
+        );
+        Effect::Right
+    };
+    let target = Target::with_fault(Model::PLAIN, count);
+    let plan = Plan {
+        runtime: Some(Duration::from_millis(200)),
+        ramp_time: Duration::from_millis(300),
+        verify: false,
+        ..plan(&target, Order::Random, Mix::Reads)
+    };
+    let started = Instant::now();
+    let outcome = succeeds(&plan);
+    let whole = started.elapsed();
+    let recorded = outcome.tally.read.commands();
+    assert!(
+        (1..reads.load(Ordering::Relaxed)).contains(&recorded),
+        "{recorded}"
+    );
+    assert!(outcome.elapsed > Duration::ZERO && outcome.elapsed + plan.ramp_time <= whole);
+}
+
+#[test]
+fn nothing_counts_if_the_work_is_done_within_the_ramp() {
+    let target = Target::new(Model::PLAIN);
+    let plan = Plan {
+        time_based: false,
+        runtime: Some(Duration::from_secs(600)),
+        ramp_time: Duration::from_secs(600),
+        ..plan(&target, Order::Random, Mix::Writes)
+    };
+    let outcome = succeeds(&plan);
+    assert_eq!(outcome.tally.write.commands(), 0);
+    assert_eq!(outcome.elapsed, Duration::ZERO);
+    assert_eq!(outcome.blocks_verified, 8192);
 }
 
 #[test]
