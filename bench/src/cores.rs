@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// A list of cores, ascending and not empty.
+/// A list of cores, in the order in which jobs take them, and not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cores(Vec<usize>);
 
@@ -48,16 +48,15 @@ impl Cores {
         tried.unwrap_or(Ok(()))
     }
 
-    /// The core of a job: jobs take turns.
+    /// The core of a job: the first job is at the first core, and behind the last core it is the
+    /// first one's turn again.
     pub(crate) fn of_job(&self, job: usize) -> Core {
         Core(self.0[job % self.0.len()])
     }
 
-    fn new(mut cores: Vec<usize>) -> Result<Cores, CoresError> {
-        cores.sort_unstable();
-        cores.dedup();
+    fn new(cores: Vec<usize>) -> Result<Cores, CoresError> {
         let last = CpuSet::count() - 1;
-        match cores.last() {
+        match cores.iter().max() {
             None => Err(CoresError::Empty),
             Some(&core) if core > last => Err(CoresError::TooHigh { core, last }),
             Some(_) => Ok(Cores(cores)),
@@ -68,7 +67,8 @@ impl Cores {
 impl FromStr for Cores {
     type Err = CoresError;
 
-    /// `0x5` is a mask; `[0-3,8]` and `0-3,8` are lists.
+    /// `0x5` is a mask, whose cores ascend; `[0-3,8]` and `0-3,8` are lists, whose cores stay in
+    /// order, as often as they are named.
     fn from_str(text: &str) -> Result<Cores, CoresError> {
         let syntax = || CoresError::Syntax(text.to_owned());
         if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
@@ -136,6 +136,8 @@ fn number(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// Masks, and their cores or "refused": the daemon's tests read the same table.
@@ -148,7 +150,8 @@ mod tests {
         for (text, expected) in cases {
             let cores = text.trim_matches('"').parse::<Cores>();
             let cores = cores.map_or(vec!["refused".to_owned()], |cores| {
-                cores.0.iter().map(usize::to_string).collect()
+                let set = BTreeSet::from_iter(cores.0);
+                set.iter().map(usize::to_string).collect()
             });
             assert_eq!(cores.join(" "), expected, "{text}");
             seen += 1;
@@ -160,6 +163,13 @@ mod tests {
     fn a_bare_number_is_refused_with_what_it_may_mean() {
         let hint = "8".parse::<Cores>().expect_err("a bare number").to_string();
         assert!(hint.contains("0x8") && hint.contains("[8]"), "{hint}");
+    }
+
+    #[test]
+    fn a_list_says_on_which_core_each_job_is() {
+        let cores: Cores = "3,1,1,0-2".parse().expect("cores");
+        let placed: Vec<usize> = (0..7).map(|job| cores.of_job(job).0).collect();
+        assert_eq!(placed, [3, 1, 1, 0, 1, 2, 3]);
     }
 
     #[test]
