@@ -1,6 +1,7 @@
 //! The command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::slice;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -145,9 +146,9 @@ pub(crate) struct ReportOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// The target's vfio-user socket, or a folder that holds it as `cntrl`
-    #[arg(long, value_name = "SOCKET")]
-    target: PathBuf,
+    /// A target's vfio-user socket, or a folder that holds it as `cntrl`; several run together
+    #[arg(long = "target", value_name = "SOCKET", required = true)]
+    targets: Vec<PathBuf>,
     #[command(flatten)]
     workload: WorkloadOptions,
     /// How long to go on [default: until --size has been covered once]
@@ -199,17 +200,18 @@ struct WorkloadOptions {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..))]
     iodepth: u16,
-    /// I/O queues, each with a thread and an equal part of the namespace of its own
+    /// I/O queues of each target, each with a thread and an equal part of the namespace of its own
     #[arg(long, value_name = "QUEUES", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..))]
     numjobs: u16,
-    /// Bytes of the namespace to use, from its start [default: all]
+    /// Bytes of each namespace to use, from its start [default: all]
     #[arg(long, value_name = "SIZE", value_parser = bdev::size::parse_size)]
     size: Option<u64>,
     /// Namespace [default: the first]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     nsid: Option<u32>,
-    /// Cores to pin the threads to, in turns: 0x5, [0-3,8] or 0-3,8 [default: those allowed]
+    /// Cores that the queues are on, in order and then in turns: 0x5, [0-3,8] or 3,0,0 [default:
+    /// those allowed]
     #[arg(long, value_name = "MASK")]
     cores: Option<Cores>,
     /// Seed of offsets and of verified data
@@ -240,7 +242,7 @@ impl RunOptions {
             runtime: self.runtime,
             ramp_time: self.ramp_time.unwrap_or_default(),
             verify: self.verify,
-            ..self.workload.plan(&self.target)?
+            ..self.workload.plan(&self.targets)?
         })
     }
 }
@@ -248,10 +250,10 @@ impl RunOptions {
 impl CompareOptions {
     /// What is to be done in one window of each target.
     pub(crate) fn plans(&self) -> Result<Vec<Plan>, Error> {
-        let plan = |target: &PathBuf| {
+        let plan = |target| {
             Ok(Plan {
                 runtime: Some(self.window),
-                ..self.workload.plan(target)?
+                ..self.workload.plan(slice::from_ref(target))?
             })
         };
         self.targets.iter().map(plan).collect()
@@ -259,7 +261,7 @@ impl CompareOptions {
 }
 
 impl WorkloadOptions {
-    fn plan(&self, target: &Path) -> Result<Plan, Error> {
+    fn plan(&self, targets: &[PathBuf]) -> Result<Plan, Error> {
         if self.rwmixread.is_some() && self.rw != Mode::RandRw {
             return Err(Error::Options("--rwmixread goes with --rw randrw only"));
         }
@@ -274,7 +276,7 @@ impl WorkloadOptions {
             }
         };
         Ok(Plan {
-            target: target.to_owned(),
+            targets: targets.to_vec(),
             shape: Shape { order, mix },
             command_bytes: self.bs,
             depth: self.iodepth,

@@ -71,17 +71,14 @@ pub(crate) fn run(plans: &[Plan], windows: u32, json: bool) -> Result<bool, Erro
         for index in shuffled(plans.len(), &mut rng) {
             let outcome = workload::run(&plans[index], |_, _| ())?;
             if let Some(failure) = outcome.failures.first() {
-                let target = plans[index].target.display();
+                let target = plans[index].target_names();
                 let _ = writeln!(io::stderr(), "bellwire-bench: {target}: {failure}");
                 return Ok(false);
             }
             targets[index].add(&outcome);
         }
     }
-    let names: Vec<String> = plans
-        .iter()
-        .map(|plan| plan.target.display().to_string())
-        .collect();
+    let names: Vec<String> = plans.iter().map(Plan::target_names).collect();
     let rows = rows(&names, &targets);
     let text = match json {
         true => serde_json::json!({ "targets": rows }).to_string() + "\n",

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::workload::{Direction, Outcome, Plan};
+use crate::workload::{Direction, Outcome, Plan, Setting};
 
 /// The percentiles that fio reports unless told otherwise, and one more: fast targets complete
 /// enough commands for it to have a meaning.
@@ -56,21 +56,21 @@ pub(crate) fn print_text(plan: &Plan, outcome: &Outcome) -> bool {
 }
 
 fn text(plan: &Plan, outcome: &Outcome) -> String {
-    let setting = &outcome.setting;
     let mut lines = vec![format!(
-        "{} of {} bytes, depth {}, {} queue{}, namespace {} ({}B in blocks of {}), {:.2} s",
+        "{} of {} bytes, depth {}, {}{}, {:.2} s",
         plan.shape.name(),
         plan.command_bytes,
         plan.depth,
-        plan.queues,
-        if plan.queues == 1 { "" } else { "s" },
-        setting.nsid.0,
-        Count(setting.extent.bytes() as f64),
-        setting.block.bytes(),
+        many(plan.queues.into(), "queue"),
+        if plan.targets.len() == 1 {
+            ""
+        } else {
+            " of each target"
+        },
         outcome.elapsed.as_secs_f64(),
     )];
-    if !setting.doorbells_mapped {
-        lines.push("  doorbells cannot be mapped: each is a message".to_owned());
+    for (target, setting) in outcome.settings.iter().enumerate() {
+        lines.push(target_line(plan, outcome, target, setting));
     }
     for (name, direction) in [
         ("read", &outcome.tally.read),
@@ -85,6 +85,43 @@ fn text(plan: &Plan, outcome: &Outcome) -> String {
         lines.push(format!("  verify: {blocks} blocks hold what they must"));
     }
     lines.join("\n") + "\n"
+}
+
+/// What is used of a target, and by what.
+fn target_line(plan: &Plan, outcome: &Outcome, target: usize, setting: &Setting) -> String {
+    let ours = outcome
+        .placements
+        .iter()
+        .filter(|place| place.target == target);
+    let cores: Vec<usize> = ours.map(|place| place.core.0).collect();
+    let doorbells = match setting.doorbells_mapped {
+        true => "",
+        false => ", doorbells cannot be mapped: each is a message",
+    };
+    format!(
+        "  {}: namespace {} ({}B in blocks of {}), {} on {} {}{doorbells}",
+        plan.targets[target].display(),
+        setting.nsid.0,
+        Count(setting.extent.bytes() as f64),
+        setting.block.bytes(),
+        many(cores.len(), "queue"),
+        if cores.len() == 1 { "core" } else { "cores" },
+        join(cores.into_iter()),
+    )
+}
+
+/// One thing, or several.
+fn many(count: usize, name: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {name}{plural}")
+}
+
+/// Numbers, separated by commas.
+fn join<N: ToString>(numbers: impl Iterator<Item = N>) -> String {
+    numbers
+        .map(|number| number.to_string())
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn direction_lines(
@@ -141,7 +178,11 @@ mod tests {
         outcome.elapsed = Duration::from_secs(2);
         let told = text(&plan, &outcome);
         assert!(
-            told.starts_with("randread of 4096 bytes, depth 4, 1 queue, namespace 1 "),
+            told.starts_with("randread of 4096 bytes, depth 4, 1 queue, 2.00 s\n"),
+            "{told}"
+        );
+        assert!(
+            told.contains("disk.sock: namespace 1 (4.19MB in blocks of 512), 1 queue on core 0\n"),
             "{told}"
         );
         assert!(

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,12 +54,18 @@ impl Link {
 
     /// Sleeps for `duration`, or until the target closes the connection: false then.
     pub(crate) fn wait(&self, duration: Duration) -> bool {
+        Link::wait_any(slice::from_ref(self), duration).is_none()
+    }
+
+    /// Sleeps for `duration`, or until a target closes its connection: tells which one then.
+    pub(crate) fn wait_any(links: &[Link], duration: Duration) -> Option<usize> {
         let timeout = PollTimeout::try_from(duration).unwrap_or(PollTimeout::MAX);
         // Nothing is asked for: a hang-up is told all the same, replies to others are not.
-        let mut fds = [PollFd::new(self.watched.as_fd(), PollFlags::empty())];
-        match poll(&mut fds, timeout) {
-            Ok(0) | Err(_) => true,
-            Ok(_) => false,
-        }
+        let mut fds: Vec<PollFd<'_>> = links
+            .iter()
+            .map(|link| PollFd::new(link.watched.as_fd(), PollFlags::empty()))
+            .collect();
+        poll(&mut fds, timeout).ok()?;
+        fds.iter().position(|fd| fd.any().unwrap_or(true))
     }
 }

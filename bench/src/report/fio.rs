@@ -1,16 +1,17 @@
 //! The JSON object: the part of fio's that has a meaning here, in fio's units.
 //!
-//! `bw` is KiB/s, `bw_bytes` bytes/s, `runtime` milliseconds, latencies nanoseconds. All queues are
-//! one job, as with fio's `group_reporting`. `clat_ns` is the latency of a command as the host sees
-//! it; `lat_ns` is the same, since submitting takes no time of its own. `verify` is not fio's.
+//! `bw` is KiB/s, `bw_bytes` bytes/s, `runtime` milliseconds, latencies nanoseconds. All queues of
+//! all targets are one job, as with fio's `group_reporting`, and its `size` is that of all targets
+//! together. `clat_ns` is the latency of a command as the host sees it; `lat_ns` is the same, since
+//! submitting takes no time of its own. `queues` and `verify` are not fio's.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize as DeriveSerialize;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::{PERCENTILES, per_second};
-use crate::workload::{Direction, Mix, Outcome, Plan};
+use super::{PERCENTILES, join, per_second};
+use crate::workload::{Direction, Mix, Outcome, Placement, Plan};
 
 #[derive(Debug, DeriveSerialize)]
 pub(super) struct Report {
@@ -30,6 +31,7 @@ struct Job {
     options: Options,
     read: Measured,
     write: Measured,
+    queues: Vec<Queue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verify: Option<Verify>,
     failures: Vec<String>,
@@ -50,8 +52,18 @@ struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     rwmixread: Option<String>,
     randseed: String,
+    /// All of them, separated by commas.
     target: String,
+    targets: String,
     nsid: String,
+}
+
+/// A queue, and the core that its thread was on.
+#[derive(Debug, DeriveSerialize)]
+struct Queue {
+    target: String,
+    qid: u16,
+    core: usize,
 }
 
 #[derive(Debug, DeriveSerialize)]
@@ -112,6 +124,11 @@ impl Job {
             options: Options::new(plan, outcome),
             read: Measured::new(&outcome.tally.read, plan, outcome),
             write: Measured::new(&outcome.tally.write, plan, outcome),
+            queues: outcome
+                .placements
+                .iter()
+                .map(|at| Queue::new(plan, at))
+                .collect(),
             verify: plan.verify.then_some(Verify {
                 blocks: outcome.blocks_verified,
             }),
@@ -128,7 +145,7 @@ impl Options {
             bs: plan.command_bytes.to_string(),
             iodepth: plan.depth.to_string(),
             numjobs: plan.queues.to_string(),
-            size: outcome.setting.extent.bytes().to_string(),
+            size: outcome.bytes().to_string(),
             runtime: plan.runtime.map(seconds),
             ramp_time: (!plan.ramp_time.is_zero()).then(|| seconds(plan.ramp_time)),
             rwmixread: match plan.shape.mix {
@@ -136,8 +153,19 @@ impl Options {
                 Mix::Reads | Mix::Writes => None,
             },
             randseed: plan.seed.to_string(),
-            target: plan.target.display().to_string(),
-            nsid: outcome.setting.nsid.0.to_string(),
+            target: plan.target_names(),
+            targets: plan.targets.len().to_string(),
+            nsid: join(outcome.settings.iter().map(|setting| setting.nsid.0)),
+        }
+    }
+}
+
+impl Queue {
+    fn new(plan: &Plan, place: &Placement) -> Queue {
+        Queue {
+            target: plan.targets[place.target].display().to_string(),
+            qid: place.queue.0,
+            core: place.core.0,
         }
     }
 }

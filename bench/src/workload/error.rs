@@ -1,6 +1,7 @@
 //! What keeps a workload from beginning.
 
 use std::io;
+use std::path::PathBuf;
 
 use nvme::spec::Nsid;
 
@@ -16,6 +17,15 @@ pub(crate) enum Error {
     Cores(#[from] CoresError),
     #[error("{0}")]
     Options(&'static str),
+    #[error("{}: {error}", .target.display())]
+    At { target: PathBuf, error: Box<Error> },
+    #[error("the target {} is named twice", .0.display())]
+    TargetTwice(PathBuf),
+    #[error(
+        "{} and {} are one namespace: each would take what the other writes for damage",
+        .one.display(), .other.display()
+    )]
+    OneNamespace { one: PathBuf, other: PathBuf },
     #[error("the controller has no namespace")]
     NoNamespace,
     #[error("the controller has no namespace {}: it has {}", .nsid.0, names(.namespaces))]

@@ -1,5 +1,6 @@
 //! What can go wrong while a workload runs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bdev::memory::MemoryError;
@@ -43,6 +44,11 @@ pub(crate) enum Failure {
     Driver(#[from] DriverError),
     #[error("cannot run on core {}: {errno}", .core.0)]
     Pin { core: Core, errno: Errno },
+    #[error("{}: {failure}", .target.display())]
+    At {
+        target: PathBuf,
+        failure: Box<Failure>,
+    },
     #[error("a thread ended before its work was done")]
     Panicked,
 }
@@ -55,6 +61,7 @@ impl Failure {
             Failure::Stalled { .. } => Errno::ETIMEDOUT,
             Failure::TargetGone => Errno::ENOTCONN,
             Failure::Pin { errno, .. } => *errno,
+            Failure::At { failure, .. } => failure.errno(),
             Failure::Command { .. }
             | Failure::Flush(_)
             | Failure::NotInFlight { .. }

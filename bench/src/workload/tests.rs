@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nvme::spec::{CommandId, NvmOpcode, Status};
 
 use super::block::{Kind, Mismatch};
-use super::extent::Lba;
+use super::extent::{BlockSize, Lba};
 use super::*;
 use crate::emulated::{BLOCK, Effect, Model, Seen, Target};
 
 fn plan(target: &Target, order: Order, mix: Mix) -> Plan {
     Plan {
-        target: target.socket(),
+        targets: vec![target.socket()],
         shape: Shape { order, mix },
         depth: 8,
         verify: true,
@@ -25,7 +25,7 @@ fn plan(target: &Target, order: Order, mix: Mix) -> Plan {
 /// A plan, and the outcome of a run of it in which nothing happened: for tests of reports.
 pub(crate) fn example() -> (Plan, Outcome) {
     let plan = Plan {
-        target: "disk.sock".into(),
+        targets: vec!["disk.sock".into()],
         shape: Shape {
             order: Order::Random,
             mix: Mix::Reads,
@@ -46,12 +46,16 @@ pub(crate) fn example() -> (Plan, Outcome) {
     let block = BlockSize::from_shift(9).expect("a size");
     let setting = Setting {
         nsid: Nsid(1),
+        nguid: [1; 16],
         block,
-        extent: extent(&plan, block, 8192).expect("an extent"),
+        extent: target::extent(&plan, block, 8192).expect("an extent"),
         doorbells_mapped: true,
         volatile_cache: false,
     };
-    (plan, gather(Vec::new(), setting))
+    let mut outcome = Outcome::new(vec![setting]);
+    let cores = "[0]".parse().expect("a core");
+    outcome.placements = placements(&plan, &cores);
+    (plan, outcome)
 }
 
 fn outcome(plan: &Plan) -> Outcome {
@@ -134,6 +138,78 @@ fn every_size_and_depth_moves_the_right_data() {
 }
 
 #[test]
+fn several_targets_are_one_run_with_queues_of_their_own() {
+    let [one, other] = [Target::new(Model::PLAIN), Target::new(Model::PLAIN)];
+    let plan = Plan {
+        targets: vec![one.socket(), other.socket()],
+        queues: 3,
+        ..plan(&one, Order::Random, Mix::Writes)
+    };
+    let written = succeeds(&plan);
+    assert_eq!(written.tally.write.commands(), 2 * 1024);
+    assert_eq!(written.blocks_verified, 2 * 8192);
+    assert_eq!(written.bytes(), 2 * 8192 * BLOCK);
+    let queues = written.placements.iter().map(|at| (at.target, at.queue.0));
+    assert!(queues.eq([(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]));
+    for target in &plan.targets {
+        let read = Plan {
+            targets: vec![target.clone()],
+            queues: 1,
+            ..self::plan(&one, Order::Sequential, Mix::Reads)
+        };
+        assert_eq!(succeeds(&read).blocks_verified, 8192);
+    }
+}
+
+#[test]
+fn queue_after_queue_is_on_the_next_core_of_the_list() {
+    let plan = Plan {
+        targets: vec!["a".into(), "b".into()],
+        queues: 2,
+        ..example().0
+    };
+    let cores = "4,1,4".parse().expect("cores");
+    let placed = placements(&plan, &cores);
+    let cores = placed.iter().map(|at| (at.target, at.queue.0, at.core.0));
+    assert!(cores.eq([(0, 1, 4), (0, 2, 1), (1, 1, 4), (1, 2, 4)]));
+}
+
+#[test]
+fn of_several_targets_the_one_that_fails_is_named() {
+    let lose = |seen| match is_write_of(seen, 800) {
+        true => Effect::Lose,
+        false => Effect::Right,
+    };
+    let right = Target::new(Model::PLAIN);
+    let wrong = Target::with_fault(Model::PLAIN, lose);
+    let several = Plan {
+        targets: vec![right.socket(), wrong.socket()],
+        ..plan(&right, Order::Sequential, Mix::Writes)
+    };
+    let failures = outcome(&several).failures;
+    let name = wrong.socket().display().to_string();
+    let told = failures.first().expect("a failure");
+    assert!(told.to_string().starts_with(&name), "{told}");
+    assert!(matches!(told, Failure::At { failure, .. }
+        if matches!(**failure, Failure::Mismatch(_))));
+    let beyond = Plan {
+        targets: vec![right.socket(), "/nowhere.sock".into()],
+        ..several.clone()
+    };
+    let refused = run(&beyond, |_, _| ()).expect_err("no target");
+    assert!(
+        refused.to_string().starts_with("/nowhere.sock: "),
+        "{refused}"
+    );
+    let twice = Plan {
+        targets: vec![right.socket(), right.socket()],
+        ..several
+    };
+    let refused = run(&twice, |_, _| ()).expect_err("one target");
+    assert!(refused.to_string().contains("twice"), "{refused}");
+}
+
+#[test]
 fn doorbells_that_cannot_be_mapped_go_by_message() {
     let target = Target::new(Model {
         doorbells_mapped: false,
@@ -144,7 +220,7 @@ fn doorbells_that_cannot_be_mapped_go_by_message() {
         ..plan(&target, Order::Random, Mix::Both { read_percent: 50 })
     };
     let outcome = succeeds(&plan);
-    assert!(!outcome.setting.doorbells_mapped);
+    assert!(!outcome.settings[0].doorbells_mapped);
 }
 
 #[test]
@@ -523,6 +599,28 @@ fn a_target_that_goes_away_ends_the_run() {
 }
 
 #[test]
+fn one_of_several_targets_that_goes_away_ends_the_run_and_is_named() {
+    let hang = |seen: Seen| match seen.before == 500 {
+        true => Effect::Hang,
+        false => Effect::Right,
+    };
+    let stays = Target::new(Model::PLAIN);
+    let goes = Target::with_fault(Model::PLAIN, hang);
+    let plan = Plan {
+        targets: vec![stays.socket(), goes.socket()],
+        verify: false,
+        runtime: Some(Duration::from_secs(600)),
+        ..plan(&stays, Order::Random, Mix::Reads)
+    };
+    let failures = outcome(&plan).failures;
+    let Some(Failure::At { target, failure }) = failures.first() else {
+        panic!("{failures:?}")
+    };
+    assert_eq!(*target, goes.socket());
+    assert!(matches!(**failure, Failure::TargetGone), "{failures:?}");
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_before_anything_is_written() {
     let target = Target::new(Model::PLAIN);
     let good = plan(&target, Order::Sequential, Mix::Writes);
@@ -552,7 +650,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_written() {
             "core 1023",
         ),
         (
-            with(&|plan| plan.target = "/nowhere.sock".into()),
+            with(&|plan| plan.targets = vec!["/nowhere.sock".into()]),
             "/nowhere.sock",
         ),
     ] {
@@ -567,13 +665,13 @@ fn a_namespace_too_large_for_the_ledger_is_refused_with_the_limit() {
     let target = Target::new(Model::PLAIN);
     let plan = plan(&target, Order::Random, Mix::Writes);
     let block = BlockSize::from_shift(9).expect("a size");
-    let refused = extent(&plan, block, u64::MAX >> 9).expect_err("a refusal");
+    let refused = target::extent(&plan, block, u64::MAX >> 9).expect_err("a refusal");
     assert!(matches!(refused, Error::TooLargeToVerify { limit, .. } if limit == 1 << 40));
     let unverified = Plan {
         verify: false,
         ..plan
     };
-    assert!(extent(&unverified, block, u64::MAX >> 9).is_ok());
+    assert!(target::extent(&unverified, block, u64::MAX >> 9).is_ok());
 }
 
 #[test]
@@ -583,7 +681,7 @@ fn a_connection_that_is_refused_names_no_other_reason() {
     drop(UnixListener::bind(&socket).expect("a socket"));
     let target = Target::new(Model::PLAIN);
     let plan = Plan {
-        target: socket,
+        targets: vec![socket],
         ..plan(&target, Order::Sequential, Mix::Reads)
     };
     let told = run(&plan, |_, _| ()).expect_err("nobody").to_string();

@@ -11,43 +11,59 @@ use nix::unistd::Pid;
 /// One daemon at a time: each has a core to itself, and there may be two.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A `bellwire` that serves one controller until it is dropped.
+/// A `bellwire` that serves controllers until it is dropped.
 pub(crate) struct Daemon {
     child: Child,
-    socket: PathBuf,
+    sockets: Vec<PathBuf>,
     _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Daemon {
     /// Serves the disks `bdevs`, as namespaces 1, 2, .. of a controller with a socket in `folder`.
     pub(crate) fn serve(folder: &Path, bdevs: &[String]) -> Daemon {
+        let names = bdevs.iter().map(|bdev| {
+            let name = bdev.split([':', ',']).nth(1).expect("KIND:NAME");
+            format!(",ns={name}")
+        });
+        Daemon::serve_each(folder, bdevs, &[names.collect()])
+    }
+
+    /// Serves a controller for each list of the disks in it, like `,ns=m0,ns=m1`.
+    pub(crate) fn serve_each(folder: &Path, bdevs: &[String], controllers: &[String]) -> Daemon {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let socket = folder.join("disk.sock");
-        let mut controller = format!("socket={}", socket.display());
         let mut command = Command::new(beside_us("bellwire"));
         command.args(["serve", "--disable-cpumask-locks", "--log", "error"]);
         for bdev in bdevs {
-            let name = bdev.split([':', ',']).nth(1).expect("KIND:NAME");
-            controller += &format!(",ns={name}");
             command.args(["--bdev", bdev]);
         }
-        command.args(["--controller", &controller]);
+        let mut sockets = Vec::new();
+        for (index, namespaces) in controllers.iter().enumerate() {
+            let socket = folder.join(format!("disk{index}.sock"));
+            let controller = format!("socket={}{namespaces}", socket.display());
+            command.args(["--controller", &controller]);
+            sockets.push(socket);
+        }
         let mut child = command.stdout(Stdio::piped()).spawn().expect("bellwire");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("a pipe");
-        BufReader::new(out)
-            .read_line(&mut line)
-            .expect("its output");
-        assert!(line.starts_with("ready "), "not ready: {line:?}");
+        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+        for _ in &sockets {
+            let mut line = String::new();
+            out.read_line(&mut line).expect("its output");
+            assert!(line.starts_with("ready "), "not ready: {line:?}");
+        }
         Daemon {
             child,
-            socket,
+            sockets,
             _turn: Some(turn),
         }
     }
 
+    /// The socket of the only controller, or the first.
     pub(crate) fn socket(&self) -> &Path {
-        &self.socket
+        &self.sockets[0]
+    }
+
+    pub(crate) fn sockets(&self) -> &[PathBuf] {
+        &self.sockets
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -61,17 +77,20 @@ impl Daemon {
         assert!(status.success(), "{status}");
     }
 
-    /// `bellwire-bench run` on this daemon.
+    /// `bellwire-bench run` on all controllers of this daemon.
     pub(crate) fn run(&self, options: &str) -> Command {
-        let mut command = bench("run --target");
-        command.arg(&self.socket).args(options.split_whitespace());
+        let mut command = bench("run");
+        for socket in &self.sockets {
+            command.arg("--target").arg(socket);
+        }
+        command.args(options.split_whitespace());
         command
     }
 
     /// `bellwire-bench identify` of this daemon.
     pub(crate) fn identify(&self, options: &str) -> Command {
         let mut command = bench("identify");
-        command.arg(&self.socket).args(options.split_whitespace());
+        command.arg(self.socket()).args(options.split_whitespace());
         command
     }
 }

@@ -140,6 +140,63 @@ fn a_mixed_run_of_two_queues_verifies_and_reports_both_directions() {
 }
 
 #[test]
+fn several_controllers_run_together_and_keep_what_each_was_given() {
+    let folder = folder();
+    let bdevs = [
+        "malloc:m0,size=4m",
+        "malloc:m1,size=4m",
+        "malloc:m2,size=4m",
+    ]
+    .map(str::to_owned);
+    let namespaces = [",ns=m0", ",ns=m1", ",ns=m2"].map(str::to_owned);
+    let daemon = Daemon::serve_each(folder.path(), &bdevs, &namespaces);
+    let options = "--rw randwrite --verify --numjobs 2 --iodepth 16 --cores [0] --json";
+    let (text, _) = ends_with(&mut daemon.run(options), 0);
+    let report = json(&text);
+    assert_eq!(report["jobs"].as_array().map(Vec::len), Some(1));
+    let job = &report["jobs"][0];
+    assert_eq!(job["write"]["total_ios"], 3 * 1024);
+    assert_eq!(job["verify"]["blocks"], 3 * 8192);
+    assert_eq!(job["job options"]["targets"], "3");
+    let names: Vec<&str> = daemon
+        .sockets()
+        .iter()
+        .filter_map(|path| path.to_str())
+        .collect();
+    assert_eq!(job["job options"]["target"], names.join(","));
+    let queues = job["queues"].as_array().expect("a list");
+    assert_eq!(queues.len(), 6);
+    for (index, queue) in queues.iter().enumerate() {
+        assert_eq!(queue["target"], names[index / 2]);
+        assert_eq!(queue["qid"], index % 2 + 1);
+        assert_eq!(queue["core"], 0);
+    }
+    // Each of them alone has all that it was given.
+    for name in names {
+        let mut read = bench("run --rw read --bs 64k --verify --target");
+        let (text, _) = ends_with(read.arg(name), 0);
+        assert!(text.contains("verify: 8192 blocks"), "{text}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn one_disk_behind_two_controllers_is_not_verified_through_both() {
+    let folder = folder();
+    let namespaces = [",ns=m0,shared=on"; 2].map(str::to_owned);
+    let disk = ["malloc:m0,size=4m".to_owned()];
+    let daemon = Daemon::serve_each(folder.path(), &disk, &namespaces);
+    let (_, told) = ends_with(&mut daemon.run("--rw randwrite --verify"), 2);
+    assert!(told.contains("are one namespace"), "{told}");
+    ends_with(&mut daemon.run("--rw randwrite"), 0);
+    let mut write = bench("run --rw write --verify --target");
+    ends_with(write.arg(daemon.socket()), 0);
+    let (text, _) = ends_with(&mut daemon.run("--rw randread --verify"), 0);
+    assert!(text.contains("verify: 16384 blocks"), "{text}");
+    daemon.stop();
+}
+
+#[test]
 fn a_flipped_byte_in_the_image_is_found_and_named() {
     let folder = folder();
     let image = folder.path().join("disk.img");
