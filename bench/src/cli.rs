@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cores::Cores;
 use crate::micro::Case;
-use crate::workload::{Error, Mix, Order, Plan, Shape};
+use crate::workload::{Distribution, Error, Mix, Order, Plan, Shape};
 
 /// The seed of a run that is not given one. It never changes: a later run has to know it to verify
 /// what an earlier one wrote.
@@ -190,6 +190,10 @@ struct WorkloadOptions {
     /// What to do
     #[arg(long, value_enum)]
     rw: Mode,
+    /// How random offsets are spread, with fio's names: random, or zoned:60/10:40/90 for 60 % of
+    /// the commands in the first 10 % of each queue's part, and 40 % in the other 90 %
+    #[arg(long, value_name = "DISTRIBUTION", default_value = "random")]
+    random_distribution: Distribution,
     /// Percentage of reads of randrw [default: 50]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     rwmixread: Option<u8>,
@@ -238,12 +242,14 @@ enum Mode {
 impl RunOptions {
     /// What is to be done, as far as it can be said without having seen the target.
     pub(crate) fn plan(&self) -> Result<Plan, Error> {
-        Ok(Plan {
+        let plan = Plan {
             runtime: self.runtime,
             ramp_time: self.ramp_time.unwrap_or_default(),
             verify: self.verify,
             ..self.workload.plan(&self.targets)?
-        })
+        };
+        plan.check()?;
+        Ok(plan)
     }
 }
 
@@ -251,10 +257,12 @@ impl CompareOptions {
     /// What is to be done in one window of each target.
     pub(crate) fn plans(&self) -> Result<Vec<Plan>, Error> {
         let plan = |target| {
-            Ok(Plan {
+            let plan = Plan {
                 runtime: Some(self.window),
                 ..self.workload.plan(slice::from_ref(target))?
-            })
+            };
+            plan.check()?;
+            Ok(plan)
         };
         self.targets.iter().map(plan).collect()
     }
@@ -278,6 +286,7 @@ impl WorkloadOptions {
         Ok(Plan {
             targets: targets.to_vec(),
             shape: Shape { order, mix },
+            distribution: self.random_distribution.clone(),
             command_bytes: self.bs,
             depth: self.iodepth,
             queues: self.numjobs,
@@ -364,6 +373,22 @@ mod tests {
     }
 
     #[test]
+    fn zones_go_with_all_that_is_random_and_can_be_verified() {
+        for options in [
+            "randread",
+            "randrw --verify",
+            "randwrite",
+            "randwrite --verify --runtime 1",
+        ] {
+            let zoned = plan(&format!(
+                "--random-distribution zoned:60/10:40/90 --rw {options}"
+            ));
+            let zoned = zoned.expect(options).distribution.to_string();
+            assert_eq!(zoned, "zoned:60/10:40/90", "{options}");
+        }
+    }
+
+    #[test]
     fn each_mode_has_its_shape() {
         let shape = |rw: &str| plan(&format!("--rw {rw}")).expect("a plan").shape;
         let of = |order, mix| Shape { order, mix };
@@ -389,6 +414,18 @@ mod tests {
             ("--rw read --runtime=-1", "--runtime"),
             ("--rw read --runtime nan", "--runtime"),
             ("--rw read --ramp-time 1", "--runtime"),
+            (
+                "--rw randread --random-distribution zoned:50/50",
+                "--random-distribution",
+            ),
+            (
+                "--rw read --random-distribution zoned:100/100",
+                "zones go with random",
+            ),
+            (
+                "--rw randwrite --verify --random-distribution zoned:100",
+                "zones do not go",
+            ),
             ("--rw read --rwmixread 50", "--rwmixread"),
             ("--rw randrw --rwmixread 101", "--rwmixread"),
         ] {

@@ -6,6 +6,7 @@
 //! in [`job`].
 
 mod block;
+mod distribution;
 mod error;
 mod extent;
 mod failure;
@@ -29,6 +30,7 @@ use nvme::spec::{Nsid, QueueId};
 use crate::cores::{Core, Cores, CoresError};
 use crate::driver::Link;
 
+pub(crate) use self::distribution::Distribution;
 pub(crate) use self::error::Error;
 pub(crate) use self::failure::Failure;
 use self::job::{Job, JobSeed};
@@ -52,6 +54,7 @@ pub(crate) struct Plan {
     /// One at least, and none twice.
     pub(crate) targets: Vec<PathBuf>,
     pub(crate) shape: Shape,
+    pub(crate) distribution: Distribution,
     pub(crate) command_bytes: u64,
     pub(crate) depth: u16,
     /// Of each target.
@@ -73,6 +76,25 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether all of it has a meaning, as far as it can be said without having seen a target.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let writes_once = self.shape.mix == Mix::Writes && !self.endless();
+        if !self.ramp_time.is_zero() && self.runtime.is_none() {
+            return Err(Error::Options("a ramp time goes with a runtime only"));
+        }
+        match self.distribution {
+            Distribution::Random => Ok(()),
+            Distribution::Zoned(_) if self.shape.order == Order::Sequential => Err(Error::Options(
+                "zones go with random reads and writes only: sequential ones are everywhere",
+            )),
+            Distribution::Zoned(_) if self.verify && writes_once => Err(Error::Options(
+                "zones do not go with random writes that are verified, unless a time ends them: \
+                 such writes go to each block once",
+            )),
+            Distribution::Zoned(_) => Ok(()),
+        }
+    }
+
     /// The cores that jobs take turns on.
     pub(crate) fn cores(&self) -> Result<Cores, CoresError> {
         match &self.cores {

@@ -51,6 +51,7 @@ struct Options {
     ramp_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rwmixread: Option<String>,
+    random_distribution: String,
     randseed: String,
     /// All of them, separated by commas.
     target: String,
@@ -152,6 +153,7 @@ impl Options {
                 Mix::Both { read_percent } => Some(read_percent.to_string()),
                 Mix::Reads | Mix::Writes => None,
             },
+            random_distribution: plan.distribution.to_string(),
             randseed: plan.seed.to_string(),
             target: plan.target_names(),
             targets: plan.targets.len().to_string(),

@@ -46,6 +46,8 @@ pub(crate) enum Error {
     BeyondNamespace { bytes: u64, available: u64 },
     #[error("{bytes} bytes are too few: each job needs {command} at least")]
     TooSmall { bytes: u64, command: u64 },
+    #[error("{bytes} bytes are too few: each zone has to hold {command} in the part of each queue")]
+    ZoneTooSmall { bytes: u64, command: u64 },
     #[error("writes to {bytes} bytes cannot be verified with this --bs: the limit is {limit}")]
     TooLargeToVerify { bytes: u64, limit: u64 },
     #[error("cannot start a thread: {0}")]

@@ -20,7 +20,7 @@ use super::rng::{Rng, mix};
 use super::signals::Signals;
 use super::tally::Tally;
 use super::traffic::{Checked, Checker, Data, ReadBack, SelfDescribed, Traffic, Unchecked};
-use super::{Failure, Plan};
+use super::{Distribution, Failure, Plan};
 use crate::driver::{self, PageSize, PreparedCommand, QueuePair, QueueSeed};
 
 /// How many passes that find nothing are made before time is looked at and the core is offered to
@@ -169,6 +169,7 @@ impl Job {
         let seed = mix(self.plan.seed ^ self.index as u64);
         let shape = self.plan.shape;
         let pattern = Pattern::new(shape, self.extent.chunks(), self.plan.endless(), seed);
+        let pattern = pattern.distributed(&self.plan.distribution);
         if !self.plan.verify {
             let done = self.phase(&mut Unchecked(pattern), runtime);
             *elapsed = self.busy_time();
@@ -184,6 +185,7 @@ impl Job {
             pattern: pattern.covering_all(),
             ledger,
             checker,
+            in_place: self.plan.distribution != Distribution::Random,
             waiting: None,
         };
         let done = self.phase(&mut traffic, runtime);

@@ -37,6 +37,11 @@ impl Ledger {
         Some(Chunk(found as u64))
     }
 
+    /// Takes `chunk` and no other. False if something is in flight on it.
+    pub(crate) fn claim_exactly(&mut self, chunk: Chunk) -> bool {
+        !std::mem::replace(&mut self.busy[chunk.0 as usize], true)
+    }
+
     /// Gives a chunk back.
     pub(crate) fn release(&mut self, chunk: Chunk) {
         self.busy[chunk.0 as usize] = false;
@@ -74,6 +79,15 @@ mod tests {
     use super::*;
 
     const BASE: Generation = Generation(100);
+
+    #[test]
+    fn a_chunk_that_is_taken_is_not_replaced_by_another_if_no_other_will_do() {
+        let mut ledger = Ledger::new(3, BASE);
+        assert!(ledger.claim_exactly(Chunk(1)));
+        assert!(!ledger.claim_exactly(Chunk(1)));
+        ledger.release(Chunk(1));
+        assert!(ledger.claim_exactly(Chunk(1)));
+    }
 
     #[test]
     fn a_chunk_is_claimed_once_until_it_is_released() {

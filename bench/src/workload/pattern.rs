@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::distribution::{Distribution, Draw};
 use super::extent::Chunk;
 use super::permutation::Permutation;
 use super::rng::Rng;
@@ -76,23 +77,43 @@ pub(crate) struct Pattern {
     shape: Shape,
     chunks: u64,
     left: u64,
-    cursor: u64,
     rng: Rng,
-    /// The order in which each chunk comes exactly once, instead of random draws.
-    permutation: Option<Permutation>,
+    places: Places,
+}
+
+/// Where commands go.
+#[derive(Clone, Debug)]
+enum Places {
+    /// The chunk that is next.
+    InOrder(u64),
+    AtRandom(Draw),
+    /// In disorder, each chunk exactly once.
+    Once(Permutation),
 }
 
 impl Pattern {
     /// The pattern over `chunks` chunks, at least one; `endless` if time is what ends it.
-    pub(crate) fn new(shape: Shape, chunks: u64, endless: bool, seed: u64) -> Pattern {
+    pub(super) fn new(shape: Shape, chunks: u64, endless: bool, seed: u64) -> Pattern {
         Pattern {
             shape,
             chunks,
             left: if endless { u64::MAX } else { chunks },
-            cursor: 0,
             rng: Rng::new(seed),
-            permutation: None,
+            places: match shape.order {
+                Order::Sequential => Places::InOrder(0),
+                Order::Random => Places::AtRandom(Draw::Even { places: chunks }),
+            },
         }
+    }
+
+    /// Has random commands spread like this, as far as the chunks suffice for it.
+    pub(super) fn distributed(mut self, distribution: &Distribution) -> Pattern {
+        if let (Places::AtRandom(draw), Some(zoned)) =
+            (&mut self.places, distribution.over(self.chunks))
+        {
+            *draw = zoned;
+        }
+        self
     }
 
     /// Has random writes that come to an end visit each chunk exactly once, as sequential ones do:
@@ -100,7 +121,7 @@ impl Pattern {
     pub(crate) fn covering_all(mut self) -> Pattern {
         let random_writes = self.shape.order == Order::Random && self.shape.mix == Mix::Writes;
         if random_writes && self.left == self.chunks {
-            self.permutation = Some(Permutation::new(self.chunks, self.rng.next()));
+            self.places = Places::Once(Permutation::new(self.chunks, self.rng.next()));
         }
         self
     }
@@ -109,26 +130,23 @@ impl Pattern {
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Command> {
         self.left = self.left.checked_sub(1)?;
-        let chunk = match (self.shape.order, &self.permutation) {
-            (Order::Sequential, _) => self.advance(),
-            (Order::Random, None) => self.rng.below(self.chunks),
-            (Order::Random, Some(permutation)) => permutation.at(self.left),
+        let chunk = match &mut self.places {
+            Places::InOrder(next) => {
+                let chunk = *next;
+                *next = if chunk + 1 == self.chunks {
+                    0
+                } else {
+                    chunk + 1
+                };
+                chunk
+            }
+            Places::AtRandom(draw) => draw.next(&mut self.rng),
+            Places::Once(permutation) => permutation.at(self.left),
         };
         Some(Command {
             action: self.action(),
             chunk: Chunk(chunk),
         })
-    }
-
-    #[inline]
-    fn advance(&mut self) -> u64 {
-        let chunk = self.cursor;
-        self.cursor = if chunk + 1 == self.chunks {
-            0
-        } else {
-            chunk + 1
-        };
-        chunk
     }
 
     #[inline]
@@ -203,6 +221,24 @@ mod tests {
         mixed.sort_unstable();
         mixed.dedup();
         assert!(mixed.len() < 700, "{}", mixed.len());
+    }
+
+    #[test]
+    fn zones_are_those_of_the_chunks() {
+        let shape = Shape {
+            order: Order::Random,
+            mix: Mix::Both { read_percent: 50 },
+        };
+        let zones = "zoned:90/10:10/90".parse().expect("zones");
+        let mut pattern = Pattern::new(shape, 500, true, 3).distributed(&zones);
+        let commands: Vec<_> = (0..10_000).filter_map(|_| pattern.next()).collect();
+        assert!(commands.iter().all(|command| command.chunk.0 < 500));
+        for action in [Action::Read, Action::Write] {
+            let ours = commands.iter().filter(|command| command.action == action);
+            let (hot, cold): (Vec<&Command>, Vec<_>) = ours.partition(|it| it.chunk.0 < 50);
+            assert!((4300..4700).contains(&hot.len()), "{}", hot.len());
+            assert!((400..600).contains(&cold.len()), "{}", cold.len());
+        }
     }
 
     #[test]

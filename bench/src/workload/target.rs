@@ -220,6 +220,10 @@ pub(super) fn extent(plan: &Plan, block: BlockSize, blocks: u64) -> Result<Exten
     if extent.chunks() < u64::from(plan.queues) {
         return Err(Error::TooSmall { bytes, command });
     }
+    let mut parts = extent.split(plan.queues).into_iter();
+    if !parts.all(|part| plan.distribution.over(part.chunks()).is_some()) {
+        return Err(Error::ZoneTooSmall { bytes, command });
+    }
     if plan.verify && plan.shape.writes() && extent.chunks() > ledger::CHUNKS_MAX {
         let limit = command.saturating_mul(ledger::CHUNKS_MAX);
         return Err(Error::TooLargeToVerify { bytes, limit });

@@ -30,6 +30,7 @@ pub(crate) fn example() -> (Plan, Outcome) {
             order: Order::Random,
             mix: Mix::Reads,
         },
+        distribution: Distribution::Random,
         command_bytes: 4096,
         depth: 4,
         queues: 1,
@@ -293,6 +294,38 @@ fn nothing_counts_if_the_work_is_done_within_the_ramp() {
     assert_eq!(outcome.tally.write.commands(), 0);
     assert_eq!(outcome.elapsed, Duration::ZERO);
     assert_eq!(outcome.blocks_verified, 8192);
+}
+
+#[test]
+fn zoned_writes_are_verified_and_stay_in_their_zones() {
+    let target = Target::new(Model::PLAIN);
+    let plan = Plan {
+        distribution: "zoned:0/25:100/25:0/".parse().expect("zones"),
+        runtime: Some(Duration::from_millis(200)),
+        queues: 2,
+        ..plan(&target, Order::Random, Mix::Writes)
+    };
+    let outcome = succeeds(&plan);
+    let blocks = outcome.blocks_verified;
+    assert!((8..=2048).contains(&blocks), "{blocks}");
+    let read = self::plan(&target, Order::Sequential, Mix::Reads);
+    let first = mismatch(&read);
+    assert_eq!((first.lba, first.kind), (Lba(0), Kind::Unwritten));
+    // A zone of fewer chunks than the depth is not left either.
+    let narrow = Plan {
+        distribution: "zoned:100/1:0/99".parse().expect("zones"),
+        ..plan.clone()
+    };
+    assert_eq!(succeeds(&narrow).blocks_verified, 2 * 5 * 8);
+    let tiny = Plan {
+        bytes: Some(2 * 4096),
+        ..plan
+    };
+    let refused = run(&tiny, |_, _| ()).expect_err("no zones");
+    assert!(
+        refused.to_string().contains("each zone has to hold 4096"),
+        "{refused}"
+    );
 }
 
 #[test]

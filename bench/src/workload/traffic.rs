@@ -56,6 +56,8 @@ pub(crate) struct Checked<'a> {
     pub(crate) pattern: Pattern,
     pub(crate) ledger: &'a mut Ledger,
     pub(crate) checker: &'a mut Checker,
+    /// Whether a command waits for its chunk, and takes no other that is free: zones would be left.
+    pub(crate) in_place: bool,
     /// A command whose chunk could not be had yet.
     pub(crate) waiting: Option<Command>,
 }
@@ -63,7 +65,11 @@ pub(crate) struct Checked<'a> {
 impl Traffic for Checked<'_> {
     fn next(&mut self) -> Option<Command> {
         let Command { action, chunk } = self.waiting.take().or_else(|| self.pattern.next())?;
-        match self.ledger.claim(chunk) {
+        let claimed = match self.in_place {
+            true => self.ledger.claim_exactly(chunk).then_some(chunk),
+            false => self.ledger.claim(chunk),
+        };
+        match claimed {
             Some(chunk) => Some(Command { action, chunk }),
             None => {
                 self.waiting = Some(Command { action, chunk });
