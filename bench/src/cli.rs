@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cores::Cores;
+use crate::cores::{Core, Cores};
 use crate::micro::Case;
 use crate::workload::{Distribution, Error, Mix, Order, Plan, Shape};
 
 /// The seed of a run that is not given one. It never changes: a later run has to know it to verify
 /// what an earlier one wrote.
 const SEED: u64 = 0x6265_6c6c_7769_7265;
+/// The name of a run that is not given one.
+const NAME: &str = "bellwire-bench";
 
 /// A polled NVMe host for vfio-user targets: benchmarks them, and verifies what they store.
 #[derive(Debug, Parser)]
@@ -160,6 +162,13 @@ pub(crate) struct RunOptions {
     /// Check what is read; after writes, read it back
     #[arg(long)]
     verify: bool,
+    /// Measure the round trip of a cache line between the first queue's core and this one, that of
+    /// the target's reactor, before and after the workload
+    #[arg(long, value_name = "CORE")]
+    reactor_core: Option<usize>,
+    /// What the report calls the run
+    #[arg(long, value_name = "NAME", default_value = NAME)]
+    name: String,
     /// Print one JSON object, with fio's names
     #[arg(long)]
     pub(crate) json: bool,
@@ -240,9 +249,15 @@ enum Mode {
 }
 
 impl RunOptions {
+    /// The core of the target's reactor, if it is told.
+    pub(crate) fn reactor_core(&self) -> Option<Core> {
+        self.reactor_core.map(Core)
+    }
+
     /// What is to be done, as far as it can be said without having seen the target.
     pub(crate) fn plan(&self) -> Result<Plan, Error> {
         let plan = Plan {
+            name: self.name.clone(),
             runtime: self.runtime,
             ramp_time: self.ramp_time.unwrap_or_default(),
             verify: self.verify,
@@ -284,6 +299,7 @@ impl WorkloadOptions {
             }
         };
         Ok(Plan {
+            name: NAME.to_owned(),
             targets: targets.to_vec(),
             shape: Shape { order, mix },
             distribution: self.random_distribution.clone(),

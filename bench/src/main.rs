@@ -31,6 +31,7 @@ mod micro;
 mod page;
 mod progress;
 mod report;
+mod run;
 mod workload;
 
 use std::error::Error;
@@ -47,10 +48,10 @@ const EXIT_UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
     bdev::memory::install_sigbus_handler();
-    run(Cli::parse())
+    carry_out(Cli::parse())
 }
 
-fn run(cli: Cli) -> ExitCode {
+fn carry_out(cli: Cli) -> ExitCode {
     let done: Result<bool, Box<dyn Error>> = match cli.command {
         Command::Compare(options) => options
             .plans()
@@ -63,7 +64,7 @@ fn run(cli: Cli) -> ExitCode {
             .map(|()| true)
             .map_err(Into::into),
         Command::Report(options) => page::run(&options).map(|()| true).map_err(Into::into),
-        Command::Run(options) => bench(&options).map_err(Into::into),
+        Command::Run(options) => run::run(&options),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -73,22 +74,4 @@ fn run(cli: Cli) -> ExitCode {
             ExitCode::from(EXIT_UNUSABLE)
         }
     }
-}
-
-/// Runs a workload and prints its report. False if something failed on the way.
-fn bench(options: &cli::RunOptions) -> Result<bool, workload::Error> {
-    let plan = options.plan()?;
-    let mut progress = progress::Progress::on_terminal();
-    let outcome = workload::run(&plan, |elapsed, done| progress.show(&plan, elapsed, done));
-    progress.clear();
-    let outcome = outcome?;
-    let printed = if options.json {
-        report::print_json(&plan, &outcome)
-    } else {
-        report::print_text(&plan, &outcome)
-    };
-    for failure in &outcome.failures {
-        eprintln!("bellwire-bench: {failure}");
-    }
-    Ok(outcome.failures.is_empty() && printed)
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use crate::run::{Distance, Finished};
 use crate::workload::{Direction, Outcome, Plan, Setting};
 
 /// The percentiles that fio reports unless told otherwise, and one more: fast targets complete
@@ -42,20 +43,21 @@ impl fmt::Display for Count {
 }
 
 /// Prints the JSON object. False if it cannot be printed.
-pub(crate) fn print_json(plan: &Plan, outcome: &Outcome) -> bool {
-    let object = fio::Report::new(plan, outcome);
+pub(crate) fn print_json(jobs: &[Finished]) -> bool {
+    let object = fio::Report::new(jobs);
     let mut out = io::stdout().lock();
     let written = serde_json::to_writer_pretty(&mut out, &object).map_err(io::Error::from);
     written.and_then(|()| writeln!(out)).is_ok()
 }
 
 /// Prints the text. False if it cannot be printed.
-pub(crate) fn print_text(plan: &Plan, outcome: &Outcome) -> bool {
-    let text = text(plan, outcome);
+pub(crate) fn print_text(job: &Finished) -> bool {
+    let text = text(job);
     io::stdout().lock().write_all(text.as_bytes()).is_ok()
 }
 
-fn text(plan: &Plan, outcome: &Outcome) -> String {
+fn text(job: &Finished) -> String {
+    let (plan, outcome) = (&job.plan, &job.outcome);
     let mut lines = vec![format!(
         "{} of {} bytes, depth {}, {}{}, {:.2} s",
         plan.shape.name(),
@@ -72,6 +74,7 @@ fn text(plan: &Plan, outcome: &Outcome) -> String {
     for (target, setting) in outcome.settings.iter().enumerate() {
         lines.push(target_line(plan, outcome, target, setting));
     }
+    lines.extend(job.distance.as_ref().map(distance_line));
     for (name, direction) in [
         ("read", &outcome.tally.read),
         ("write", &outcome.tally.write),
@@ -107,6 +110,13 @@ fn target_line(plan: &Plan, outcome: &Outcome, target: usize, setting: &Setting)
         many(cores.len(), "queue"),
         if cores.len() == 1 { "core" } else { "cores" },
         join(cores.into_iter()),
+    )
+}
+
+fn distance_line(distance: &Distance) -> String {
+    format!(
+        "  cache line from core {} to core {} and back: {:.0} ns before, {:.0} ns after",
+        distance.client.0, distance.reactor.0, distance.before_ns, distance.after_ns
     )
 }
 
@@ -166,17 +176,19 @@ fn per_second(count: u64, elapsed: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::{self, Action};
+    use crate::cores::Core;
+    use crate::workload::{Action, Placement};
 
     #[test]
     fn the_text_tells_rate_latency_and_what_was_verified() {
-        let (mut plan, mut outcome) = workload::example();
+        let mut job = Finished::example();
+        let outcome = &mut job.outcome;
         for _ in 0..3_620_000 {
             outcome.tally.record(Action::Read, 1000);
         }
         outcome.tally.settle();
         outcome.elapsed = Duration::from_secs(2);
-        let told = text(&plan, &outcome);
+        let told = text(&job);
         assert!(
             told.starts_with("randread of 4096 bytes, depth 4, 1 queue, 2.00 s\n"),
             "{told}"
@@ -198,9 +210,36 @@ mod tests {
             !told.contains("write") && !told.contains("verify"),
             "{told}"
         );
-        plan.verify = true;
-        outcome.blocks_verified = 9;
-        assert!(text(&plan, &outcome).contains("verify: 9 blocks"));
+        job.plan.verify = true;
+        job.outcome.blocks_verified = 9;
+        assert!(text(&job).contains("verify: 9 blocks"));
+    }
+
+    #[test]
+    fn the_text_tells_how_far_the_cores_were_apart_and_where_several_targets_were() {
+        let mut job = Finished::example();
+        assert!(!text(&job).contains("cache line"));
+        job.distance = Some(Distance {
+            client: Core(3),
+            reactor: Core(1),
+            before_ns: 118.4,
+            after_ns: 545.0,
+        });
+        let told = text(&job);
+        let line = "cache line from core 3 to core 1 and back: 118 ns before, 545 ns after";
+        assert!(told.contains(line), "{told}");
+        job.plan.targets.push("other.sock".into());
+        let other = job.outcome.settings[0];
+        job.outcome.settings.push(other);
+        let place = job.outcome.placements[0];
+        job.outcome.placements.extend([7, 2].map(|core| Placement {
+            target: 1,
+            core: Core(core),
+            ..place
+        }));
+        let told = text(&job);
+        assert!(told.contains("1 queue of each target"), "{told}");
+        assert!(told.contains("  other.sock: namespace 1 ") && told.contains("on cores 7,2"));
     }
 
     #[test]

@@ -51,6 +51,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// What a command line asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// What reports call it.
+    pub(crate) name: String,
     /// One at least, and none twice.
     pub(crate) targets: Vec<PathBuf>,
     pub(crate) shape: Shape,

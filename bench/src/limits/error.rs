@@ -11,6 +11,8 @@ pub(crate) enum Error {
     OneCoreAllowed(String),
     #[error("limits are of two cores: --cores {0} does not name two")]
     NotTwo(String),
+    #[error("core {0} is the client's and the reactor's: there is no way between the two")]
+    OneCore(usize),
     #[error(transparent)]
     Cores(#[from] CoresError),
     #[error("cannot have the memory to copy: {0}")]

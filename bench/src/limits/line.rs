@@ -19,9 +19,10 @@ const DONE: u64 = u64::MAX;
 struct Line(AtomicU64);
 
 /// How many nanoseconds a cache line takes from one core to the other and back, at this moment. It
-/// takes a few milliseconds to tell.
+/// takes some ten milliseconds to tell: many short bursts, of which a reactor that shares its core
+/// with the measurement spoils less than half.
 pub(crate) fn round_trip(pair: Pair) -> Result<f64, Error> {
-    let windows = Windows::new(5, Duration::from_micros(500));
+    let windows = Windows::new(51, Duration::from_micros(20));
     measure(pair, windows).map(|figure| figure.median)
 }
 

@@ -38,6 +38,14 @@ impl Pair {
         Ok(Pair { client, server })
     }
 
+    /// These two.
+    pub(crate) fn of(client: Core, server: Core) -> Result<Pair, Error> {
+        match client == server {
+            true => Err(Error::OneCore(client.0)),
+            false => Ok(Pair { client, server }),
+        }
+    }
+
     /// Runs a thread on each core, and begins neither unless both are where they belong.
     pub(super) fn run<C: Send, S: Send>(
         self,
@@ -152,6 +160,14 @@ mod tests {
         if allowed.client != allowed.server {
             assert_eq!(Pair::new(None).expect("two cores"), allowed);
         }
+    }
+
+    #[test]
+    fn a_core_and_itself_are_no_pair() {
+        let [here, there] = [Core(0), Core(1)];
+        let refused = Pair::of(here, here).expect_err("one core").to_string();
+        assert!(refused.contains("core 0"), "{refused}");
+        assert!(Pair::of(here, there).is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! `bw` is KiB/s, `bw_bytes` bytes/s, `runtime` milliseconds, latencies nanoseconds. All queues of
 //! all targets are one job, as with fio's `group_reporting`, and its `size` is that of all targets
 //! together. `clat_ns` is the latency of a command as the host sees it; `lat_ns` is the same, since
-//! submitting takes no time of its own. `queues` and `verify` are not fio's.
+//! submitting takes no time of its own. `queues`, `round_trip_ns` and `verify` are not fio's.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use serde::Serialize as DeriveSerialize;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{PERCENTILES, join, per_second};
+use crate::run::Finished;
 use crate::workload::{Direction, Mix, Outcome, Placement, Plan};
 
 #[derive(Debug, DeriveSerialize)]
@@ -18,12 +19,12 @@ pub(super) struct Report {
     #[serde(rename = "bellwire-bench version")]
     version: &'static str,
     timestamp: u64,
-    jobs: [Job; 1],
+    jobs: Vec<Job>,
 }
 
 #[derive(Debug, DeriveSerialize)]
 struct Job {
-    jobname: &'static str,
+    jobname: String,
     groupid: u32,
     error: i32,
     job_runtime: u64,
@@ -31,6 +32,11 @@ struct Job {
     options: Options,
     read: Measured,
     write: Measured,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_ns: Option<f64>,
+    /// Before the workload, and after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trips_ns: Option<[f64; 2]>,
     queues: Vec<Queue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verify: Option<Verify>,
@@ -104,27 +110,30 @@ struct Verify {
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan, outcome: &Outcome) -> Report {
+    pub(super) fn new(jobs: &[Finished]) -> Report {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Report {
             version: env!("CARGO_PKG_VERSION"),
             timestamp: now.map_or(0, |now| now.as_secs()),
-            jobs: [Job::new(plan, outcome)],
+            jobs: jobs.iter().map(Job::new).collect(),
         }
     }
 }
 
 impl Job {
-    fn new(plan: &Plan, outcome: &Outcome) -> Job {
+    fn new(job: &Finished) -> Job {
+        let (plan, outcome) = (&job.plan, &job.outcome);
         let first = outcome.failures.first();
         Job {
-            jobname: "bellwire-bench",
+            jobname: plan.name.clone(),
             groupid: 0,
             error: first.map_or(0, |failure| failure.errno() as i32),
             job_runtime: millis(outcome),
             options: Options::new(plan, outcome),
             read: Measured::new(&outcome.tally.read, plan, outcome),
             write: Measured::new(&outcome.tally.write, plan, outcome),
+            round_trip_ns: job.distance.map(|distance| distance.mean_ns()),
+            round_trips_ns: job.distance.map(|at| [at.before_ns, at.after_ns]),
             queues: outcome
                 .placements
                 .iter()
@@ -238,28 +247,30 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::cores::Core;
+    use crate::run::Distance;
     use crate::workload::{self, Failure};
 
     /// The object, as a tool reads it.
-    fn parsed(plan: &Plan, outcome: &Outcome) -> Value {
-        let text = serde_json::to_string(&Report::new(plan, outcome)).expect("JSON");
+    fn parsed(job: Finished) -> Value {
+        let text = serde_json::to_string(&Report::new(&[job])).expect("JSON");
         serde_json::from_str(&text).expect("an object")
     }
 
-    fn measured() -> (Plan, Outcome) {
-        let (plan, mut outcome) = workload::example();
+    fn measured() -> Finished {
+        let mut job = Finished::example();
+        let outcome = &mut job.outcome;
         for latency in 1..=2000 {
             outcome.tally.record(workload::Action::Read, latency);
         }
         outcome.tally.settle();
         outcome.elapsed = Duration::from_millis(500);
-        (plan, outcome)
+        job
     }
 
     #[test]
     fn the_object_has_fios_names_and_units() {
-        let (plan, outcome) = measured();
-        let report = parsed(&plan, &outcome);
+        let report = parsed(measured());
         let job = &report["jobs"][0];
         assert_eq!(job["error"], 0);
         assert_eq!(job["job_runtime"], 500);
@@ -287,8 +298,7 @@ mod tests {
 
     #[test]
     fn a_direction_without_commands_is_zero_throughout() {
-        let (plan, outcome) = measured();
-        let report = parsed(&plan, &outcome);
+        let report = parsed(measured());
         let write = &report["jobs"][0]["write"];
         assert_eq!(
             (&write["total_ios"], &write["iops"]),
@@ -303,8 +313,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_in_ascending_order() {
-        let (plan, outcome) = measured();
-        let text = serde_json::to_string(&Report::new(&plan, &outcome)).expect("JSON");
+        let text = serde_json::to_string(&Report::new(&[measured()])).expect("JSON");
         let place = |name| text.find(name).expect(name);
         assert!(place("\"1.000000\"") < place("\"5.000000\""));
         assert!(place("\"5.000000\"") < place("\"10.000000\""));
@@ -312,9 +321,9 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_by_errno_and_sentence() {
-        let (plan, mut outcome) = measured();
-        outcome.failures.push(Failure::TargetGone);
-        let report = parsed(&plan, &outcome);
+        let mut job = measured();
+        job.outcome.failures.push(Failure::TargetGone);
+        let report = parsed(job);
         let job = &report["jobs"][0];
         assert_eq!(job["error"], Errno::ENOTCONN as i32);
         assert_eq!(job["failures"][0], "the target closed the connection");
@@ -322,10 +331,39 @@ mod tests {
 
     #[test]
     fn a_verified_run_tells_how_many_blocks() {
-        let (mut plan, mut outcome) = measured();
-        plan.verify = true;
-        outcome.blocks_verified = 77;
-        let report = parsed(&plan, &outcome);
+        let mut job = measured();
+        job.plan.verify = true;
+        job.outcome.blocks_verified = 77;
+        let report = parsed(job);
         assert_eq!(report["jobs"][0]["verify"]["blocks"], 77);
+    }
+
+    #[test]
+    fn the_round_trip_of_a_job_is_the_mean_of_before_and_after() {
+        let report = parsed(measured());
+        assert!(report["jobs"][0].get("round_trip_ns").is_none());
+        let mut job = measured();
+        job.distance = Some(Distance {
+            client: Core(0),
+            reactor: Core(1),
+            before_ns: 100.0,
+            after_ns: 140.0,
+        });
+        let report = parsed(job);
+        assert_eq!(report["jobs"][0]["round_trip_ns"], 120.0);
+        assert_eq!(report["jobs"][0]["round_trips_ns"][1], 140.0);
+    }
+
+    #[test]
+    fn each_job_is_told_by_its_name_and_each_queue_by_its_core() {
+        let mut second = measured();
+        second.plan.name = "second".to_owned();
+        let report = Report::new(&[measured(), second]);
+        let report = serde_json::to_value(&report).expect("JSON");
+        let names = report["jobs"].as_array().expect("jobs").iter();
+        assert!(names.map(|job| &job["jobname"]).eq(["example", "second"]));
+        let queue = &report["jobs"][1]["queues"][0];
+        assert_eq!(queue["target"], "disk.sock");
+        assert_eq!((&queue["qid"], &queue["core"]), (&1.into(), &0.into()));
     }
 }

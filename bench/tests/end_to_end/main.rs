@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use self::daemon::{Daemon, bench, ends_with};
@@ -290,6 +292,42 @@ fn a_daemon_that_stops_answering_is_given_up() {
     let told = String::from_utf8(ended.stderr).expect("text");
     assert_eq!(ended.status.code(), Some(1), "{told}");
     assert!(told.contains("completes nothing"), "{told}");
+}
+
+/// The cores that this process may use.
+fn allowed_cores() -> Vec<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0)).expect("cores");
+    let allowed = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false));
+    allowed.collect()
+}
+
+#[test]
+fn a_result_carries_the_round_trip_to_the_core_that_is_named() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let cores = allowed_cores();
+    let (first, last) = (cores[0], cores[cores.len() - 1]);
+    let options = |cores: &str, reactor| {
+        format!("--rw randread --name near --cores {cores} --reactor-core {reactor} --json")
+    };
+    let cores = format!("[{first}]");
+    let (_, told) = ends_with(&mut daemon.run(&options(&cores, first)), 2);
+    assert!(told.contains(&format!("core {first} is")), "{told}");
+    let (_, told) = ends_with(&mut daemon.run(&options(&cores, 1023)), 2);
+    assert!(told.contains("core 1023"), "{told}");
+    if first != last {
+        let (text, _) = ends_with(&mut daemon.run(&options(&cores, last)), 0);
+        let job = &json(&text)["jobs"][0];
+        assert_eq!(job["jobname"], "near");
+        let trips = job["round_trips_ns"].as_array().expect("two");
+        let trips: Vec<f64> = trips.iter().filter_map(Value::as_f64).collect();
+        let [before, after] = trips[..] else {
+            panic!("{trips:?}")
+        };
+        let mean = job["round_trip_ns"].as_f64().expect("a mean");
+        assert!(before > 0.0 && after > 0.0 && (mean - (before + after) / 2.0).abs() < 1e-6);
+    }
+    daemon.stop();
 }
 
 #[test]
