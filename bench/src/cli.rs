@@ -1,20 +1,20 @@
 //! The command line.
 
+mod job;
+
+use std::error::Error;
 use std::path::PathBuf;
 use std::slice;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use self::job::WorkloadOptions;
+pub(crate) use self::job::{JobOptions, Mode};
 use crate::cores::{Core, Cores};
+use crate::job_file::JobFile;
 use crate::micro::Case;
-use crate::workload::{Distribution, Error, Mix, Order, Plan, Shape};
-
-/// The seed of a run that is not given one. It never changes: a later run has to know it to verify
-/// what an earlier one wrote.
-const SEED: u64 = 0x6265_6c6c_7769_7265;
-/// The name of a run that is not given one.
-const NAME: &str = "bellwire-bench";
+use crate::workload::{self, Plan};
 
 /// A polled NVMe host for vfio-user targets: benchmarks them, and verifies what they store.
 #[derive(Debug, Parser)]
@@ -48,6 +48,13 @@ pub(crate) enum Command {
 
 const RUN_HELP: &str = "\
 Sizes are digits with an optional k, m, g or t and an optional iB, in powers of 1024: 4k, 512MiB.
+
+A JOBFILE is one of fio's. Its jobs run one after another, as with stonewall, and become one report
+with a job for each. What is known of it: rw, rwmixread, rwmixwrite, bs, iodepth, numjobs, size,
+runtime, time_based, ramp_time, randseed, random_distribution, cpus_allowed, filename (the target's
+socket; several are separated by `:`), name and verify=meta, which is --verify. Everything else is
+named on the standard error and ignored. Unlike --runtime, a runtime without time_based ends when
+the size has been covered, if that is sooner.
 
 With --verify each logical block carries its address, the seed and a generation. Writing modes read
 back what they wrote when they are done, and so prove that the last write of each such block is
@@ -148,27 +155,15 @@ pub(crate) struct ReportOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// A target's vfio-user socket, or a folder that holds it as `cntrl`; several run together
-    #[arg(long = "target", value_name = "SOCKET", required = true)]
-    targets: Vec<PathBuf>,
+    /// fio job files: what they know of the options below; those that are given here count more
+    #[arg(value_name = "JOBFILE")]
+    files: Vec<PathBuf>,
     #[command(flatten)]
-    workload: WorkloadOptions,
-    /// How long to go on [default: until --size has been covered once]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    runtime: Option<Duration>,
-    /// How long the workload goes on before anything is recorded, in front of --runtime
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "runtime")]
-    ramp_time: Option<Duration>,
-    /// Check what is read; after writes, read it back
-    #[arg(long)]
-    verify: bool,
+    job: JobOptions,
     /// Measure the round trip of a cache line between the first queue's core and this one, that of
     /// the target's reactor, before and after the workload
     #[arg(long, value_name = "CORE")]
     reactor_core: Option<usize>,
-    /// What the report calls the run
-    #[arg(long, value_name = "NAME", default_value = NAME)]
-    name: String,
     /// Print one JSON object, with fio's names
     #[arg(long)]
     pub(crate) json: bool,
@@ -193,84 +188,34 @@ pub(crate) struct CompareOptions {
     pub(crate) json: bool,
 }
 
-/// What is asked of a target, however long.
-#[derive(Debug, Args)]
-struct WorkloadOptions {
-    /// What to do
-    #[arg(long, value_enum)]
-    rw: Mode,
-    /// How random offsets are spread, with fio's names: random, or zoned:60/10:40/90 for 60 % of
-    /// the commands in the first 10 % of each queue's part, and 40 % in the other 90 %
-    #[arg(long, value_name = "DISTRIBUTION", default_value = "random")]
-    random_distribution: Distribution,
-    /// Percentage of reads of randrw [default: 50]
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
-    rwmixread: Option<u8>,
-    /// Bytes of one command
-    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = bdev::size::parse_size)]
-    bs: u64,
-    /// Commands in flight on each queue
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..))]
-    iodepth: u16,
-    /// I/O queues of each target, each with a thread and an equal part of the namespace of its own
-    #[arg(long, value_name = "QUEUES", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..))]
-    numjobs: u16,
-    /// Bytes of each namespace to use, from its start [default: all]
-    #[arg(long, value_name = "SIZE", value_parser = bdev::size::parse_size)]
-    size: Option<u64>,
-    /// Namespace [default: the first]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    nsid: Option<u32>,
-    /// Cores that the queues are on, in order and then in turns: 0x5, [0-3,8] or 3,0,0 [default:
-    /// those allowed]
-    #[arg(long, value_name = "MASK")]
-    cores: Option<Cores>,
-    /// Seed of offsets and of verified data
-    #[arg(long, value_name = "N", default_value_t = SEED)]
-    seed: u64,
-    /// How long the target may take for an answer
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    timeout: Duration,
-}
-
-/// fio's names of the modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    Read,
-    Write,
-    #[value(name = "randread")]
-    RandRead,
-    #[value(name = "randwrite")]
-    RandWrite,
-    #[value(name = "randrw")]
-    RandRw,
-}
-
 impl RunOptions {
     /// The core of the target's reactor, if it is told.
     pub(crate) fn reactor_core(&self) -> Option<Core> {
         self.reactor_core.map(Core)
     }
 
-    /// What is to be done, as far as it can be said without having seen the target.
-    pub(crate) fn plan(&self) -> Result<Plan, Error> {
-        let plan = Plan {
-            name: self.name.clone(),
-            runtime: self.runtime,
-            ramp_time: self.ramp_time.unwrap_or_default(),
-            verify: self.verify,
-            ..self.workload.plan(&self.targets)?
-        };
-        plan.check()?;
-        Ok(plan)
+    /// What is to be done, one after another, as far as it can be said without having seen a
+    /// target. `note` is told what a job file says in vain.
+    pub(crate) fn plans(&self, mut note: impl FnMut(&str)) -> Result<Vec<Plan>, Box<dyn Error>> {
+        if self.files.is_empty() {
+            return Ok(vec![self.job.plan()?]);
+        }
+        let mut plans = Vec::new();
+        for path in &self.files {
+            let file = JobFile::read(path)?;
+            file.notes.iter().for_each(|line| note(line));
+            for (name, job) in file.jobs {
+                let plan = self.job.clone().over(job).plan();
+                plans.push(plan.map_err(|error| format!("{}: [{name}]: {error}", path.display()))?);
+            }
+        }
+        Ok(plans)
     }
 }
 
 impl CompareOptions {
     /// What is to be done in one window of each target.
-    pub(crate) fn plans(&self) -> Result<Vec<Plan>, Error> {
+    pub(crate) fn plans(&self) -> Result<Vec<Plan>, workload::Error> {
         let plan = |target| {
             let plan = Plan {
                 runtime: Some(self.window),
@@ -280,42 +225,6 @@ impl CompareOptions {
             Ok(plan)
         };
         self.targets.iter().map(plan).collect()
-    }
-}
-
-impl WorkloadOptions {
-    fn plan(&self, targets: &[PathBuf]) -> Result<Plan, Error> {
-        if self.rwmixread.is_some() && self.rw != Mode::RandRw {
-            return Err(Error::Options("--rwmixread goes with --rw randrw only"));
-        }
-        let (order, mix) = match self.rw {
-            Mode::Read => (Order::Sequential, Mix::Reads),
-            Mode::Write => (Order::Sequential, Mix::Writes),
-            Mode::RandRead => (Order::Random, Mix::Reads),
-            Mode::RandWrite => (Order::Random, Mix::Writes),
-            Mode::RandRw => {
-                let read_percent = self.rwmixread.unwrap_or(50);
-                (Order::Random, Mix::Both { read_percent })
-            }
-        };
-        Ok(Plan {
-            name: NAME.to_owned(),
-            targets: targets.to_vec(),
-            shape: Shape { order, mix },
-            distribution: self.random_distribution.clone(),
-            command_bytes: self.bs,
-            depth: self.iodepth,
-            queues: self.numjobs,
-            runtime: None,
-            time_based: true,
-            ramp_time: Duration::ZERO,
-            bytes: self.size,
-            nsid: self.nsid.map(nvme::spec::Nsid),
-            cores: self.cores.clone(),
-            verify: false,
-            seed: self.seed,
-            timeout: self.timeout,
-        })
     }
 }
 
@@ -334,14 +243,28 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::workload::{Mix, Order, Shape};
 
-    fn plan(arguments: &str) -> Result<Plan, String> {
-        let words = format!("bellwire-bench run --target t.sock {arguments}");
+    fn plans(arguments: &str) -> Result<Vec<Plan>, String> {
+        let words = format!("bellwire-bench run {arguments}");
         let cli = Cli::try_parse_from(words.split_whitespace()).map_err(|e| e.to_string())?;
         match cli.command {
-            Command::Run(options) => options.plan().map_err(|e| e.to_string()),
+            Command::Run(options) => options.plans(|_| ()).map_err(|e| e.to_string()),
             _ => Err("another command".to_owned()),
         }
+    }
+
+    fn plan(arguments: &str) -> Result<Plan, String> {
+        let mut plans = plans(&format!("--target t.sock {arguments}"))?;
+        plans.pop().ok_or_else(|| "no plan".to_owned())
+    }
+
+    /// The plans of a job file with such a content, and options.
+    fn file_plans(content: &str, options: &str) -> Result<Vec<Plan>, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("jobs.fio");
+        std::fs::write(&path, content).expect("a file");
+        plans(&format!("{} {options}", path.display()))
     }
 
     #[test]
@@ -355,7 +278,8 @@ mod tests {
         assert_eq!(plan.command_bytes, 4096);
         assert_eq!((plan.depth, plan.queues), (1, 1));
         assert_eq!((plan.runtime, plan.bytes, plan.nsid), (None, None, None));
-        assert_eq!((plan.verify, plan.seed), (false, SEED));
+        assert_eq!((plan.verify, plan.seed), (false, job::SEED));
+        assert!(plan.name.is_none() && plan.time_based);
         assert_eq!(plan.timeout, Duration::from_secs(10));
     }
 
@@ -401,6 +325,64 @@ mod tests {
             ));
             let zoned = zoned.expect(options).distribution.to_string();
             assert_eq!(zoned, "zoned:60/10:40/90", "{options}");
+        }
+    }
+
+    #[test]
+    fn a_job_file_makes_a_plan_of_each_job_with_fios_defaults() {
+        let content = "[global]\nfilename=a.sock:b.sock\nrwmixread=70\n\
+             random_distribution=zoned:60/10:40/90\nruntime=5\n\
+             [one]\n[two]\nrw=randrw\ntime_based\nramp_time=1";
+        let plans = file_plans(content, "").expect("plans");
+        let names: Vec<_> = plans
+            .iter()
+            .filter_map(|plan| plan.name.as_deref())
+            .collect();
+        assert_eq!(names, ["one", "two"]);
+        assert!(plans.iter().all(|plan| plan.targets.len() == 2));
+        // What is inherited and does not go with a job's mode is as in fio: nothing.
+        assert_eq!(plans[0].shape.name(), "read");
+        assert_eq!(plans[0].distribution.to_string(), "random");
+        assert_eq!(plans[1].shape.mix, Mix::Both { read_percent: 70 });
+        assert_eq!(plans[1].distribution.to_string(), "zoned:60/10:40/90");
+        assert_eq!((plans[0].time_based, plans[1].time_based), (false, true));
+        assert!(
+            plans
+                .iter()
+                .all(|plan| plan.runtime == Some(Duration::from_secs(5)))
+        );
+    }
+
+    #[test]
+    fn options_of_the_command_line_count_more_than_those_of_a_file() {
+        let content = "[job]\nfilename=a.sock\nrw=randrw\nrwmixread=70\nbs=8k\nruntime=5\n\
+             random_distribution=zoned:60/10:40/90\nnumjobs=3\nrandseed=1\ncpus_allowed=0";
+        let options = "--target t.sock --rw write --bs 16k --runtime 0.5 --numjobs 2 --seed 9 \
+             --cores [1] --name mine --verify --iodepth 7 --size 1m --timeout 3 --ramp-time 2";
+        let plans = file_plans(content, options).expect("plans");
+        let mut expected = plan(options).expect("a plan");
+        expected.targets.truncate(1);
+        assert_eq!(format!("{plans:?}"), format!("{:?}", [expected]));
+        assert_eq!(
+            file_plans(content, "").expect("plans")[0].command_bytes,
+            8192
+        );
+    }
+
+    #[test]
+    fn what_a_job_cannot_do_is_refused_with_its_name() {
+        for (content, named) in [
+            ("[a]\nrw=read", "jobs.fio: [a]: --target"),
+            (
+                "[a]\nfilename=t\n[b]\nfilename=t\ntime_based",
+                "jobs.fio: [b]: time_based",
+            ),
+            ("[a]\nfilename=t\nramp_time=1", "--ramp-time"),
+            ("[a]\nbs=x", "jobs.fio:2: bs=x"),
+            ("", "no job"),
+        ] {
+            let refused = file_plans(content, "").map(|_| ()).expect_err(content);
+            assert!(refused.contains(named), "{content}: {refused}");
         }
     }
 

@@ -6,9 +6,10 @@
 //! between it and the target. What it measures is therefore the target.
 //!
 //! ```text
-//! cli ──► workload: what to do ──► job, one a queue and thread: hot loop ──► driver ──► target
-//!            │                       └─ traffic: which command is next, what its data must be
-//!            └──► report: text, or JSON with fio's names
+//! cli, job_file: what to do
+//!  └► run ──► workload ──► job, one a queue and thread: hot loop ──► driver ──► target
+//!      │                    └─ traffic: which command is next, what its data must be
+//!      └────► report: text, or JSON with fio's names
 //! ```
 //!
 //! # What it does not do
@@ -26,6 +27,7 @@ mod driver;
 mod emulated;
 mod hold;
 mod identify;
+mod job_file;
 mod limits;
 mod micro;
 mod page;

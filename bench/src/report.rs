@@ -59,7 +59,10 @@ pub(crate) fn print_text(job: &Finished) -> bool {
 fn text(job: &Finished) -> String {
     let (plan, outcome) = (&job.plan, &job.outcome);
     let mut lines = vec![format!(
-        "{} of {} bytes, depth {}, {}{}, {:.2} s",
+        "{}{} of {} bytes, depth {}, {}{}, {:.2} s",
+        plan.name
+            .as_ref()
+            .map_or(String::new(), |name| format!("{name}: ")),
         plan.shape.name(),
         plan.command_bytes,
         plan.depth,
@@ -228,6 +231,8 @@ mod tests {
         let told = text(&job);
         let line = "cache line from core 3 to core 1 and back: 118 ns before, 545 ns after";
         assert!(told.contains(line), "{told}");
+        job.plan.name = Some("far".to_owned());
+        assert!(text(&job).starts_with("far: randread of 4096 bytes"));
         job.plan.targets.push("other.sock".into());
         let other = job.outcome.settings[0];
         job.outcome.settings.push(other);

@@ -1,7 +1,6 @@
 //! `bellwire-bench run`: carries out one plan after another, and has it reported.
 
 use std::error::Error;
-use std::slice;
 
 use crate::cli::RunOptions;
 use crate::cores::Core;
@@ -34,19 +33,43 @@ impl Distance {
     }
 }
 
-/// Runs the workloads that are asked for and prints their report. False if something failed on the
-/// way, or cannot be printed.
+/// Runs the workloads that are asked for, each after the one before it, and prints their report.
+/// One that fails is the last: what it has come upon is not to be written over. False if one has
+/// failed, or the report cannot be printed.
 pub(crate) fn run(options: &RunOptions) -> Result<bool, Box<dyn Error>> {
-    let plan = options.plan()?;
-    let finished = finish(plan, options.reactor_core())?;
-    for failure in &finished.outcome.failures {
-        eprintln!("bellwire-bench: {failure}");
+    let plans = options.plans(|note| eprintln!("bellwire-bench: {note}"))?;
+    let mut finished = Vec::new();
+    let mut fine = true;
+    let mut unusable = None;
+    for plan in plans {
+        match finish(plan, options.reactor_core()) {
+            Ok(job) => {
+                fine &= tell(&job, options.json);
+                finished.push(job);
+            }
+            Err(error) => unusable = Some(error),
+        }
+        if !fine || unusable.is_some() {
+            break;
+        }
     }
-    let printed = match options.json {
-        true => report::print_json(slice::from_ref(&finished)),
-        false => report::print_text(&finished),
-    };
-    Ok(finished.outcome.failures.is_empty() && printed)
+    if options.json && !finished.is_empty() {
+        fine &= report::print_json(&finished);
+    }
+    unusable.map_or(Ok(fine), Err)
+}
+
+/// Tells of a job at once: its failures, and its report unless that is to be part of an object.
+/// False if there are failures, or it cannot be printed.
+fn tell(job: &Finished, json: bool) -> bool {
+    for failure in &job.outcome.failures {
+        match &job.plan.name {
+            Some(name) => eprintln!("bellwire-bench: {name}: {failure}"),
+            None => eprintln!("bellwire-bench: {failure}"),
+        }
+    }
+    let printed = json || report::print_text(job);
+    printed && job.outcome.failures.is_empty()
 }
 
 /// Carries out a plan, and measures around it how far `reactor` is.

@@ -51,8 +51,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// What a command line asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// What reports call it.
-    pub(crate) name: String,
+    /// What reports call it, if it has a name.
+    pub(crate) name: Option<String>,
     /// One at least, and none twice.
     pub(crate) targets: Vec<PathBuf>,
     pub(crate) shape: Shape,
@@ -82,7 +82,7 @@ impl Plan {
     pub(crate) fn check(&self) -> Result<(), Error> {
         let writes_once = self.shape.mix == Mix::Writes && !self.endless();
         if !self.ramp_time.is_zero() && self.runtime.is_none() {
-            return Err(Error::Options("a ramp time goes with a runtime only"));
+            return Err(Error::Options("--ramp-time goes with --runtime only"));
         }
         match self.distribution {
             Distribution::Random => Ok(()),

@@ -14,6 +14,9 @@ use super::{PERCENTILES, join, per_second};
 use crate::run::Finished;
 use crate::workload::{Direction, Mix, Outcome, Placement, Plan};
 
+/// The name of a job that has none.
+const NAME: &str = "bellwire-bench";
+
 #[derive(Debug, DeriveSerialize)]
 pub(super) struct Report {
     #[serde(rename = "bellwire-bench version")]
@@ -53,6 +56,8 @@ struct Options {
     size: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_based: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ramp_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,7 +130,7 @@ impl Job {
         let (plan, outcome) = (&job.plan, &job.outcome);
         let first = outcome.failures.first();
         Job {
-            jobname: plan.name.clone(),
+            jobname: plan.name.clone().unwrap_or_else(|| NAME.to_owned()),
             groupid: 0,
             error: first.map_or(0, |failure| failure.errno() as i32),
             job_runtime: millis(outcome),
@@ -157,6 +162,9 @@ impl Options {
             numjobs: plan.queues.to_string(),
             size: outcome.bytes().to_string(),
             runtime: plan.runtime.map(seconds),
+            time_based: plan
+                .runtime
+                .map(|_| if plan.time_based { "1" } else { "0" }),
             ramp_time: (!plan.ramp_time.is_zero()).then(|| seconds(plan.ramp_time)),
             rwmixread: match plan.shape.mix {
                 Mix::Both { read_percent } => Some(read_percent.to_string()),
@@ -357,11 +365,15 @@ mod tests {
     #[test]
     fn each_job_is_told_by_its_name_and_each_queue_by_its_core() {
         let mut second = measured();
-        second.plan.name = "second".to_owned();
+        second.plan.name = Some("second".to_owned());
         let report = Report::new(&[measured(), second]);
         let report = serde_json::to_value(&report).expect("JSON");
         let names = report["jobs"].as_array().expect("jobs").iter();
-        assert!(names.map(|job| &job["jobname"]).eq(["example", "second"]));
+        assert!(
+            names
+                .map(|job| &job["jobname"])
+                .eq(["bellwire-bench", "second"])
+        );
         let queue = &report["jobs"][1]["queues"][0];
         assert_eq!(queue["target"], "disk.sock");
         assert_eq!((&queue["qid"], &queue["core"]), (&1.into(), &0.into()));

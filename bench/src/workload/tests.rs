@@ -25,7 +25,7 @@ fn plan(target: &Target, order: Order, mix: Mix) -> Plan {
 /// A plan, and the outcome of a run of it in which nothing happened: for tests of reports.
 pub(crate) fn example() -> (Plan, Outcome) {
     let plan = Plan {
-        name: "example".to_owned(),
+        name: None,
         targets: vec!["disk.sock".into()],
         shape: Shape {
             order: Order::Random,

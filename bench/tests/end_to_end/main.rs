@@ -294,6 +294,62 @@ fn a_daemon_that_stops_answering_is_given_up() {
     assert!(told.contains("completes nothing"), "{told}");
 }
 
+#[test]
+fn a_job_file_is_one_report_with_a_job_for_each_section() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let file = folder.path().join("jobs.fio");
+    let content = format!(
+        "[global]\nfilename={}\nioengine=libaio\ndirect=1\nbs=4k\nverify=meta\n\
+         [fill]\nrw=randwrite\niodepth=16\n\
+         [check]\nstonewall\nrw=read\nbs=64k\nnumjobs=2\n\
+         [hot]\nstonewall\nrw=randread\nverify=0\nruntime=200ms\ntime_based=1\nramp_time=100ms\n\
+         random_distribution=zoned:90/10:10/\n",
+        daemon.socket().display()
+    );
+    fs::write(&file, content).expect("a file");
+    let run = |options: &str| {
+        let mut run = bench("run");
+        run.arg(&file).args(options.split_whitespace());
+        run
+    };
+    let (text, told) = ends_with(&mut run("--json"), 0);
+    let name = file.display();
+    let notes = [
+        format!("bellwire-bench: {name}:3: `ioengine` has no meaning here and is ignored"),
+        format!("bellwire-bench: {name}:4: `direct` has no meaning here and is ignored"),
+    ];
+    assert!(told.lines().eq(notes), "{told}");
+    let report = json(&text);
+    let jobs = report["jobs"].as_array().expect("a list");
+    let names: Vec<_> = jobs.iter().map(|job| &job["jobname"]).collect();
+    assert_eq!(names, ["fill", "check", "hot"]);
+    assert_eq!(jobs[0]["write"]["total_ios"], 1024);
+    assert_eq!(jobs[1]["verify"]["blocks"], 8192);
+    assert_eq!(jobs[1]["job options"]["numjobs"], "2");
+    assert!(jobs[2].get("verify").is_none());
+    assert_eq!(
+        jobs[2]["job options"]["random_distribution"],
+        "zoned:90/10:10/90"
+    );
+    assert!(jobs[2]["read"]["total_ios"].as_u64() > Some(0));
+    assert!(jobs[2]["read"]["clat_ns"]["percentile"]["99.999000"].is_u64());
+    // The command line counts more, and the first job that fails is the last.
+    let (text, told) = ends_with(&mut run("--rw read --seed 9"), 1);
+    assert!(told.contains("fill: verification failed"), "{told}");
+    assert!(
+        text.contains("fill: read of 4096") && !text.contains("check: "),
+        "{text}"
+    );
+    fs::write(&file, "[a]\nbs=4q\n").expect("a file");
+    let (text, told) = ends_with(&mut run(""), 2);
+    assert!(
+        text.is_empty() && told.contains(&format!("{name}:2: bs=4q")),
+        "{told}"
+    );
+    daemon.stop();
+}
+
 /// The cores that this process may use.
 fn allowed_cores() -> Vec<usize> {
     let set = sched_getaffinity(Pid::from_raw(0)).expect("cores");
