@@ -1,12 +1,13 @@
 //! fio's job files: the options that have a meaning here, in fio's syntax.
 //!
 //! `[global]` is what the jobs below it begin with, every other section is a job. What is not known
-//! is noted, what is malformed is an error: both with file and line. `include` and `${VARIABLES}`
-//! are not supported.
+//! is noted, what is malformed is an error: both with file and line. `${NAME}` in a value is a
+//! variable of the environment. `include` is not supported.
 
 mod value;
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,8 +48,8 @@ enum Taken {
 }
 
 /// A file that is being read.
-#[derive(Default)]
 struct Reader {
+    variable: fn(&str) -> Option<String>,
     global: JobOptions,
     jobs: Vec<(String, Section)>,
     place: Place,
@@ -64,9 +65,7 @@ struct Section {
 }
 
 /// What the lines at this place are about.
-#[derive(Default)]
 enum Place {
-    #[default]
     BeforeAll,
     Global,
     Job,
@@ -79,14 +78,16 @@ impl JobFile {
             path: path.to_owned(),
             error,
         })?;
-        JobFile::parse(path, &text)
+        JobFile::parse(path, &text, |name| env::var(name).ok())
     }
 
-    /// The jobs of `text`, which was read from `path`.
-    fn parse(path: &Path, text: &str) -> Result<JobFile, JobFileError> {
-        let mut reader = Reader::default();
-        reader.global.workload.rw = Some(Mode::Read);
-        reader.global.time_based = Some(false);
+    /// The jobs of `text`, which was read from `path`, with these variables.
+    fn parse(
+        path: &Path,
+        text: &str,
+        variable: fn(&str) -> Option<String>,
+    ) -> Result<JobFile, JobFileError> {
+        let mut reader = Reader::new(variable);
         for (line, text) in (1..).zip(text.lines()) {
             let taken = reader.line(path, line, text);
             taken.map_err(|reason| JobFileError::Line {
@@ -100,6 +101,22 @@ impl JobFile {
 }
 
 impl Reader {
+    fn new(variable: fn(&str) -> Option<String>) -> Reader {
+        let mut global = JobOptions {
+            time_based: Some(false),
+            ..JobOptions::default()
+        };
+        global.workload.rw = Some(Mode::Read);
+        Reader {
+            variable,
+            global,
+            jobs: Vec::new(),
+            place: Place::BeforeAll,
+            notes: Vec::new(),
+            noted: BTreeSet::new(),
+        }
+    }
+
     fn line(&mut self, path: &Path, number: usize, text: &str) -> Result<(), String> {
         // fio ends a line at either, wherever it is.
         let text = text.split([';', '#']).next().unwrap_or_default().trim();
@@ -119,7 +136,8 @@ impl Reader {
             Some((key, value)) => (key.trim(), Some(value.trim())),
             None => (text, None),
         };
-        if let Taken::InVain(why) = self.option(key, value)? {
+        let value = value.map(|value| value::expanded(value, self.variable));
+        if let Taken::InVain(why) = self.option(key, value.transpose()?.as_deref())? {
             if self.noted.insert(key.to_owned()) {
                 let path = path.display();
                 self.notes.push(format!("{path}:{number}: `{key}` {why}"));

@@ -1,6 +1,7 @@
 //! `bellwire-bench run`: carries out one plan after another, and has it reported.
 
 use std::error::Error;
+use std::fmt::Display;
 
 use crate::cli::RunOptions;
 use crate::cores::Core;
@@ -42,12 +43,13 @@ pub(crate) fn run(options: &RunOptions) -> Result<bool, Box<dyn Error>> {
     let mut fine = true;
     let mut unusable = None;
     for plan in plans {
+        let name = plan.name.clone();
         match finish(plan, options.reactor_core()) {
             Ok(job) => {
                 fine &= tell(&job, options.json);
                 finished.push(job);
             }
-            Err(error) => unusable = Some(error),
+            Err(error) => unusable = Some(of(name.as_ref(), &error).into()),
         }
         if !fine || unusable.is_some() {
             break;
@@ -59,17 +61,22 @@ pub(crate) fn run(options: &RunOptions) -> Result<bool, Box<dyn Error>> {
     unusable.map_or(Ok(fine), Err)
 }
 
-/// Tells of a job at once: its failures, and its report unless that is to be part of an object.
+/// Tells of a job at once: its report, unless that is to be part of an object, and its failures.
 /// False if there are failures, or it cannot be printed.
 fn tell(job: &Finished, json: bool) -> bool {
-    for failure in &job.outcome.failures {
-        match &job.plan.name {
-            Some(name) => eprintln!("bellwire-bench: {name}: {failure}"),
-            None => eprintln!("bellwire-bench: {failure}"),
-        }
-    }
     let printed = json || report::print_text(job);
+    for failure in &job.outcome.failures {
+        eprintln!("bellwire-bench: {}", of(job.plan.name.as_ref(), failure));
+    }
     printed && job.outcome.failures.is_empty()
+}
+
+/// What is said of a job, with its name.
+fn of(name: Option<&String>, said: &impl Display) -> String {
+    match name {
+        Some(name) => format!("{name}: {said}"),
+        None => said.to_string(),
+    }
 }
 
 /// Carries out a plan, and measures around it how far `reactor` is.

@@ -68,8 +68,8 @@ pub(crate) struct WorkloadOptions {
     /// Namespace [default: the first]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) nsid: Option<u32>,
-    /// Cores that the queues are on, in order and then in turns: 0x5, [0-3,8] or 3,0,0 [default:
-    /// those allowed]
+    /// Cores: the first queue of the first target is on the first one, and so on, in turns when
+    /// they run out: 0x5, [0-3,8] or 3,0,0 [default: those allowed]
     #[arg(long, value_name = "MASK")]
     pub(crate) cores: Option<Cores>,
     /// Seed of offsets and of verified data [default: always the same]

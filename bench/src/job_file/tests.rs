@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::*;
 
 fn parse(text: &str) -> Result<JobFile, String> {
-    JobFile::parse(Path::new("t.fio"), text).map_err(|error| error.to_string())
+    let parsed = JobFile::parse(Path::new("t.fio"), text, |name| {
+        (name == "RUN").then(|| "/run".to_owned())
+    });
+    parsed.map_err(|error| error.to_string())
 }
 
 fn jobs(text: &str) -> Vec<JobOptions> {
@@ -32,7 +35,7 @@ fn every_option_that_is_known_arrives() {
         cpus_allowed=1,0
         cpus_allowed_policy=split
         random_distribution=zoned:60/10:40/90
-        filename=/run/a.sock:/run/b.sock
+        filename=${RUN}/a.sock:/run/b.sock
         verify=meta
         group_reporting=1
         stonewall";
@@ -167,6 +170,7 @@ fn what_is_malformed_is_refused_with_its_line_and_reason() {
         ),
         ("[a]\nrandom_distribution=zipf:1.2", 2, "zoned:ACCESS/SIZE"),
         ("[a]\nverify=md5", 2, "only `meta`"),
+        ("[a]\nfilename=${NONE}", 2, "no variable `NONE`"),
         ("[a]\ninclude b.fio", 2, "not supported"),
     ] {
         let refused = parse(text).expect_err(text);

@@ -118,6 +118,20 @@ fn push(paths: &mut [String], character: char) {
     }
 }
 
+/// A text with the value of each variable where its `${NAME}` is.
+pub(super) fn expanded(text: &str, variable: fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, begun)) = rest.split_once("${") {
+        let (name, after) = begun.split_once('}').ok_or("`${` has no `}`")?;
+        let value = variable(name);
+        expanded += before;
+        expanded += &value.ok_or_else(|| format!("the environment has no variable `{name}`"))?;
+        rest = after;
+    }
+    Ok(expanded + rest)
+}
+
 /// What has a grammar of its own.
 pub(super) fn other<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
@@ -187,6 +201,16 @@ mod tests {
     fn paths_are_separated_by_colons_that_can_be_escaped() {
         let expected: Vec<PathBuf> = vec!["/a".into(), "b:c".into(), "d\\e".into()];
         assert_eq!(paths("/a:b\\:c::d\\e"), expected);
+    }
+
+    #[test]
+    fn variables_are_replaced_and_have_to_be_there() {
+        let of = |text| expanded(text, |name| (name == "DIR").then(|| "/run".to_owned()));
+        assert_eq!(of("4k").as_deref(), Ok("4k"));
+        assert_eq!(of("${DIR}/a:${DIR}/b").as_deref(), Ok("/run/a:/run/b"));
+        assert_eq!(of("$DIR}").as_deref(), Ok("$DIR}"));
+        assert!(of("${OTHER}").expect_err("unset").contains("`OTHER`"));
+        assert!(of("${DIR").is_err());
     }
 
     #[test]

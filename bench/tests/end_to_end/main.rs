@@ -294,6 +294,14 @@ fn a_daemon_that_stops_answering_is_given_up() {
     assert!(told.contains("completes nothing"), "{told}");
 }
 
+/// `bellwire-bench run` of a job file with such a content.
+fn run_file(file: &Path, content: &str, options: &str) -> Command {
+    fs::write(file, content).expect("a file");
+    let mut run = bench("run");
+    run.arg(file).args(options.split_whitespace());
+    run
+}
+
 #[test]
 fn a_job_file_is_one_report_with_a_job_for_each_section() {
     let folder = folder();
@@ -307,13 +315,7 @@ fn a_job_file_is_one_report_with_a_job_for_each_section() {
          random_distribution=zoned:90/10:10/\n",
         daemon.socket().display()
     );
-    fs::write(&file, content).expect("a file");
-    let run = |options: &str| {
-        let mut run = bench("run");
-        run.arg(&file).args(options.split_whitespace());
-        run
-    };
-    let (text, told) = ends_with(&mut run("--json"), 0);
+    let (text, told) = ends_with(&mut run_file(&file, &content, "--json"), 0);
     let name = file.display();
     let notes = [
         format!("bellwire-bench: {name}:3: `ioengine` has no meaning here and is ignored"),
@@ -328,25 +330,37 @@ fn a_job_file_is_one_report_with_a_job_for_each_section() {
     assert_eq!(jobs[1]["verify"]["blocks"], 8192);
     assert_eq!(jobs[1]["job options"]["numjobs"], "2");
     assert!(jobs[2].get("verify").is_none());
-    assert_eq!(
-        jobs[2]["job options"]["random_distribution"],
-        "zoned:90/10:10/90"
-    );
+    let distribution = &jobs[2]["job options"]["random_distribution"];
+    assert_eq!(distribution, "zoned:90/10:10/90");
     assert!(jobs[2]["read"]["total_ios"].as_u64() > Some(0));
     assert!(jobs[2]["read"]["clat_ns"]["percentile"]["99.999000"].is_u64());
-    // The command line counts more, and the first job that fails is the last.
-    let (text, told) = ends_with(&mut run("--rw read --seed 9"), 1);
-    assert!(told.contains("fill: verification failed"), "{told}");
+    daemon.stop();
+}
+
+#[test]
+fn the_first_job_of_a_file_that_fails_is_the_last_and_what_came_before_is_told() {
+    let folder = folder();
+    let daemon = malloc(folder.path());
+    let file = folder.path().join("jobs.fio");
+    let socket = daemon.socket().display();
+    let two = format!("[global]\nfilename={socket}\nrw=write\n[one]\n[two]\nstonewall\n");
+    // Nothing was written with this seed, and the command line makes the jobs read.
+    let options = "--rw read --verify --seed 9";
+    let (text, told) = ends_with(&mut run_file(&file, &two, options), 1);
+    assert!(told.contains("one: verification failed"), "{told}");
     assert!(
-        text.contains("fill: read of 4096") && !text.contains("check: "),
+        text.contains("one: read of 4096") && !text.contains("two: "),
         "{text}"
     );
-    fs::write(&file, "[a]\nbs=4q\n").expect("a file");
-    let (text, told) = ends_with(&mut run(""), 2);
-    assert!(
-        text.is_empty() && told.contains(&format!("{name}:2: bs=4q")),
-        "{told}"
-    );
+    let beyond = format!("{two}size=5m\n[three]\nstonewall\n");
+    let (text, told) = ends_with(&mut run_file(&file, &beyond, "--json"), 2);
+    let jobs = &json(&text)["jobs"];
+    assert_eq!(jobs.as_array().map(Vec::len), Some(1));
+    assert_eq!(jobs[0]["jobname"], "one");
+    assert!(told.contains("two: --size 5242880"), "{told}");
+    let (text, told) = ends_with(&mut run_file(&file, "[a]\nbs=4q\n", ""), 2);
+    let place = format!("{}:2: bs=4q", file.display());
+    assert!(text.is_empty() && told.contains(&place), "{told}");
     daemon.stop();
 }
 
