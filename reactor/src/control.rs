@@ -1,9 +1,7 @@
 //! The control thread: everything that can block, outside the cores that poll.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,6 +9,7 @@ use anyhow::{Context, bail};
 use bdev::Bdev;
 use bdev::memory::{Backings, MemoryPolicy};
 
+use crate::closer::Closers;
 use crate::listener::BoundSocket;
 use crate::message::{OpenMemory, Post, ReactorId, ToControl, ToReactor};
 use crate::signal::Stop;
@@ -31,20 +30,17 @@ pub struct Control {
     /// For each controller the files of its client: what one client gives, and the limits that
     /// it reaches, are nothing to another.
     backings: Vec<Backings>,
-    /// To the thread that closes what clients gave.
-    closer: Sender<OwnedFd>,
+    /// To the threads that close what clients gave.
+    closers: Closers,
     collected: Instant,
     stopped: usize,
 }
 
 impl Control {
     /// A control thread of running reactors.
-    ///
-    /// # Errors
-    /// There is no thread to be had.
-    pub fn new(post: Post, policy: MemoryPolicy) -> anyhow::Result<Control> {
-        Ok(Control {
-            closer: closer().context("cannot start a thread")?,
+    pub fn new(post: Post, policy: MemoryPolicy) -> Control {
+        Control {
+            closers: Closers::new(post.places.len()),
             threads: Vec::new(),
             sockets: Vec::new(),
             bdevs: Vec::new(),
@@ -52,7 +48,7 @@ impl Control {
             post,
             collected: Instant::now(),
             stopped: 0,
-        })
+        }
     }
 
     /// Waits until every reactor polls.
@@ -98,7 +94,7 @@ impl Control {
         while let Some(message) = self.post.control.receive() {
             match message {
                 ToControl::Open(open) => self.open(open),
-                ToControl::Close(fd) => self.close(fd),
+                ToControl::Close(controller, unwanted) => self.closers.close(controller, unwanted),
                 ToControl::Stopped => self.stopped += 1,
                 ToControl::Running(_) | ToControl::Failed(..) => {}
             }
@@ -109,21 +105,16 @@ impl Control {
         }
     }
 
-    fn close(&self, fd: OwnedFd) {
-        // Without the thread, which does not end, it would be closed here.
-        let _ = self.closer.send(fd);
-    }
-
     fn open(&mut self, open: OpenMemory) {
         let OpenMemory {
             controller,
             request,
-            fd,
+            file,
             needed_end,
             writable,
         } = open;
-        let result = self.backings[controller.0].open(&fd, needed_end, writable);
-        self.close(fd);
+        let result = self.backings[controller.0].open(file.fd(), needed_end, writable);
+        self.closers.close(controller, file);
         let home = self.post.places[controller.0].home;
         let mut message = ToReactor::Opened(controller, request, result);
         // A reactor empties its inbox on every pass.
@@ -177,13 +168,4 @@ impl Control {
             }
         }
     }
-}
-
-/// A thread for what may take forever: closing a file on a file system of a client's own waits for
-/// that client.
-fn closer() -> std::io::Result<Sender<OwnedFd>> {
-    let (sender, fds) = mpsc::channel::<OwnedFd>();
-    let thread = std::thread::Builder::new().name("closer".into());
-    thread.spawn(move || fds.into_iter().for_each(drop))?;
-    Ok(sender)
 }

@@ -92,7 +92,7 @@ impl Endpoint {
 
     fn look(&mut self, now_ns: u64) {
         self.device.flush();
-        if self.server.poll(&mut self.device) {
+        if !self.device.is_clogged() && self.server.poll(&mut self.device) {
             self.heard_ns = Some(now_ns);
         }
         while let Some(event) = self.server.take_event() {

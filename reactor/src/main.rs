@@ -5,6 +5,7 @@
 //! first `ready` line, 1 for anything wrong afterwards.
 
 mod cli;
+mod closer;
 mod config;
 mod control;
 mod cpu;

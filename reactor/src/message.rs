@@ -2,13 +2,14 @@
 //! the control thread. A full ring hands the message back, and its sender tries again on its next
 //! pass.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::Thread;
 
 use bdev::memory::{Backing, MapError};
 use crossbeam_queue::ArrayQueue;
 use nvme::pcie::message::{Envelope, FromGroup, GroupId};
+
+use crate::closer::Unwanted;
 
 /// Messages that wait in one inbox.
 const INBOX_MAX: usize = 1024;
@@ -41,8 +42,8 @@ pub enum ToReactor {
 pub enum ToControl {
     /// Open guest memory.
     Open(OpenMemory),
-    /// Close a descriptor, which may block.
-    Close(OwnedFd),
+    /// Close a descriptor that the client of a controller sent, which may block.
+    Close(ControllerId, Unwanted),
     /// A controller is at rest.
     Stopped,
     /// A reactor cannot go on.
@@ -58,8 +59,8 @@ pub struct OpenMemory {
     pub controller: ControllerId,
     /// Comes back in the answer.
     pub request: u64,
-    /// The file.
-    pub fd: OwnedFd,
+    /// The file, closed afterwards.
+    pub file: Unwanted,
     /// Bytes of it that must be there.
     pub needed_end: u64,
     /// Whether it is to be written.

@@ -112,7 +112,7 @@ impl Target {
             true => MemoryPolicy::AnyFile,
             false => MemoryPolicy::SharedOnly,
         };
-        let mut control = Control::new(post.clone(), policy)?;
+        let mut control = Control::new(post.clone(), policy);
         for (n, &core) in cores.iter().enumerate() {
             let seed = seed(ReactorId(n), core, &mut prepared, &post, config.idle)?;
             let thread = std::thread::Builder::new().name(format!("reactor{core}"));

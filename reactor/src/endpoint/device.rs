@@ -14,6 +14,7 @@ use vfio_user::device::{
     Device, DmaMap, DmaRange, IrqAction, Outcome, RegionInfo, Reply, Selection, SetIrqs, SparseArea,
 };
 
+use crate::closer::Unclosed;
 use crate::eventfd::Eventfd;
 use crate::message::{ControllerId, OpenMemory, Post, ToControl};
 
@@ -35,6 +36,10 @@ const AUTOMASKED: u32 = 4;
 /// Most ranges without a file that a client may map: ROMs, and the device's own doorbells.
 const UNBACKED_MAX: usize = 4096;
 
+/// Most descriptors of a client that wait to be closed before it is listened to again. Those that
+/// VMMs send close at once.
+pub(super) const UNCLOSED_MAX: usize = 256;
+
 /// The device that a client sees.
 pub(super) struct EndpointDevice {
     pub(super) id: ControllerId,
@@ -47,6 +52,7 @@ pub(super) struct EndpointDevice {
     /// Messages to the control thread that found its inbox full.
     unsent: VecDeque<ToControl>,
     doorbells_given: Cell<bool>,
+    unclosed: Unclosed,
 }
 
 /// Guest memory that the client waits for.
@@ -69,6 +75,7 @@ impl EndpointDevice {
             opening: Opening::No,
             unsent: VecDeque::new(),
             doorbells_given: Cell::new(false),
+            unclosed: Unclosed::default(),
         }
     }
 
@@ -76,6 +83,11 @@ impl EndpointDevice {
     #[inline]
     pub(super) fn is_pending(&self) -> bool {
         self.controller.is_awaited() || !matches!(self.opening, Opening::No)
+    }
+
+    /// Whether so much that the client sent is not closed yet that it is to send no more.
+    pub(super) fn is_clogged(&self) -> bool {
+        self.unclosed.waiting() > UNCLOSED_MAX
     }
 
     /// Sends again what found the inbox of the control thread full.
@@ -314,7 +326,7 @@ impl Device for EndpointDevice {
         self.send(ToControl::Open(OpenMemory {
             controller: self.id,
             request: self.request,
-            fd,
+            file: self.unclosed.count(fd),
             needed_end: map.offset + map.len,
             writable: map.write,
         }));
@@ -381,6 +393,6 @@ impl Device for EndpointDevice {
     }
 
     fn discard(&mut self, fd: OwnedFd) {
-        self.send(ToControl::Close(fd));
+        self.send(ToControl::Close(self.id, self.unclosed.count(fd)));
     }
 }

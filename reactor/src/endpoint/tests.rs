@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use vfio_user::client::{Client, ClientError};
 use vfio_user::device::{Device, IrqAction, Outcome, SetIrqs};
 
+use super::device::UNCLOSED_MAX;
 use super::*;
 use crate::message::{Inbox, Place, ReactorId};
 
@@ -181,7 +182,9 @@ fn a_descriptor_that_is_no_eventfd_is_refused_and_closed_elsewhere() {
         };
         assert_eq!(rig.endpoint.device.set_irqs(irqs), Err(Errno::EINVAL));
         match rig.post.control.receive() {
-            Some(ToControl::Close(fd)) => assert_eq!(fd.as_raw_fd(), number),
+            Some(ToControl::Close(_, unwanted)) => {
+                assert_eq!(unwanted.fd().as_raw_fd(), number);
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -211,4 +214,21 @@ fn vectors_are_bound_one_after_the_other_with_none_taken_away_between() {
         device.controller.trigger_vector(vector);
         assert_eq!(eventfd.read().unwrap(), 1);
     }
+}
+
+#[test]
+fn a_client_whose_descriptors_do_not_close_is_not_listened_to_until_they_do() {
+    let mut rig = Rig::new();
+    for _ in 0..=UNCLOSED_MAX {
+        let (pipe, _other) = nix::unistd::pipe().unwrap();
+        rig.endpoint.device.discard(pipe);
+    }
+    let client = rig.reset();
+    for _ in 0..1000 {
+        rig.pass_with_group();
+    }
+    assert!(!client.is_finished());
+    // One is closed, and that is enough.
+    drop(rig.post.control.receive());
+    rig.finish(client, Rig::pass_with_group).unwrap();
 }
