@@ -21,8 +21,10 @@ use crate::message::{ControllerId, Post, ToControl};
 
 /// How often a socket is looked at whose client was heard of a moment ago.
 const BUSY_INTERVAL_NS: u64 = 20_000;
-/// How often a silent one is.
-const IDLE_INTERVAL_NS: u64 = 500_000;
+/// How often one is whose client is silent: each look is a system call, and there can be many.
+const IDLE_INTERVAL_NS: u64 = 2_000_000;
+/// How often one is that nobody is connected to.
+const LISTENING_INTERVAL_NS: u64 = 10_000_000;
 /// How long that moment is.
 const BUSY_FOR_NS: u64 = 100_000_000;
 
@@ -98,16 +100,18 @@ impl Endpoint {
         while let Some(event) = self.server.take_event() {
             self.log(&event);
         }
-        let busy = self
-            .heard_ns
-            .is_some_and(|heard| now_ns.saturating_sub(heard) < BUSY_FOR_NS);
-        self.next_look_ns = now_ns
-            + if busy {
-                BUSY_INTERVAL_NS
-            } else {
-                IDLE_INTERVAL_NS
-            };
+        self.next_look_ns = now_ns + self.interval_ns(now_ns);
         self.report_stop();
+    }
+
+    /// How long the socket can wait.
+    fn interval_ns(&self, now_ns: u64) -> u64 {
+        let is_recent = |heard| now_ns.saturating_sub(heard) < BUSY_FOR_NS;
+        match self.heard_ns {
+            Some(heard) if is_recent(heard) => BUSY_INTERVAL_NS,
+            _ if self.server.is_serving() => IDLE_INTERVAL_NS,
+            _ => LISTENING_INTERVAL_NS,
+        }
     }
 
     fn log(&self, event: &SessionEvent) {

@@ -62,8 +62,8 @@ struct Group {
 }
 
 impl Group {
-    fn can_rest(&self) -> bool {
-        self.waiting.is_none() && self.group.can_rest()
+    fn rest(&mut self) -> bool {
+        self.waiting.is_none() && self.group.rest()
     }
 }
 
@@ -149,7 +149,7 @@ impl Reactor {
             self.carry_replies(index);
             busy |= is_busy;
             let may_rest = self.roster.polled(at, is_busy);
-            if may_rest && self.groups[index].can_rest() {
+            if may_rest && self.groups[index].rest() {
                 self.roster.rest(at);
             } else {
                 at += 1;

@@ -15,6 +15,9 @@ pub(super) struct Watches {
     list: Vec<Watch>,
     /// Whether every queue of the group is in the list.
     complete: bool,
+    /// While the group rests, what was seen, close together; empty if other groups have some of
+    /// the queues.
+    at_rest: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -40,6 +43,7 @@ impl Watches {
         Watches {
             list: Vec::with_capacity(queues),
             complete: false,
+            at_rest: Vec::with_capacity(queues),
         }
     }
 
@@ -85,19 +89,35 @@ impl PollGroup {
         busy
     }
 
-    /// Whether a doorbell was rung since the last pass. Means something while the group
-    /// [can rest](Self::can_rest).
-    #[inline]
-    pub fn is_rung(&self) -> bool {
-        self.next_due(0).is_some()
+    /// Lets passes be left out until a doorbell [is rung](Self::is_rung) or the controller asks for
+    /// something. False if there can be something to do without either.
+    pub fn rest(&mut self) -> bool {
+        let Watches {
+            list,
+            complete,
+            at_rest,
+        } = &mut self.watches;
+        let waits = *complete && list.iter().all(|watch| watch.due == 0);
+        at_rest.clear();
+        if list.iter().all(|watch| watch.mask != 0) {
+            at_rest.extend(list.iter().map(|watch| watch.seen));
+        }
+        waits && self.owing == 0 && self.is_idle()
     }
 
-    /// Whether passes can be left out until a doorbell [is rung](Self::is_rung) or the controller
-    /// asks for something.
-    pub fn can_rest(&self) -> bool {
-        let watches = &self.watches;
-        let waits = watches.complete && watches.list.iter().all(|watch| watch.due == 0);
-        waits && self.owing == 0 && self.is_idle()
+    /// Whether a doorbell was rung since the last pass. Means something while the group
+    /// [rests](Self::rest).
+    #[inline]
+    pub fn is_rung(&self) -> bool {
+        let Watches { list, at_rest, .. } = &self.watches;
+        let doorbells = self.doorbells.pairs().get(doorbell::FIRST_IO_PAIR..);
+        if at_rest.len() != list.len() {
+            return self.next_due(0).is_some();
+        }
+        let pairs = doorbells.unwrap_or_default().iter().zip(at_rest);
+        // Relaxed: a pass looks again.
+        let differ = pairs.fold(0, |any, ([tail, _], seen)| any | tail.load(Relaxed) ^ seen);
+        differ != 0
     }
 
     #[inline]

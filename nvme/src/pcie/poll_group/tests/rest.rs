@@ -5,9 +5,9 @@ use super::host::{self, Host};
 use crate::pcie::message::ToGroup;
 use crate::spec::{CommandId, QueueId, Status};
 
-fn can_rest(host: &mut Host) -> bool {
+fn rests(host: &mut Host) -> bool {
     host.pass();
-    host.group().can_rest()
+    host.group().rest()
 }
 
 /// A host with queues 1 to 3, idle.
@@ -16,7 +16,7 @@ fn idle() -> Host {
     for id in [2, 1, 3] {
         host.create_pair(id, 16);
     }
-    assert!(can_rest(&mut host) && !host.group().is_rung());
+    assert!(rests(&mut host) && !host.group().is_rung());
     host
 }
 
@@ -30,8 +30,23 @@ fn each_doorbell_that_is_rung_ends_the_rest() {
         host.ring(id);
         assert!(host.group().is_rung(), "queue {id}");
         assert_eq!(host.reap_until(id, 1)[0].1, Status::SUCCESS);
-        assert!(can_rest(&mut host) && !host.group().is_rung());
+        assert!(rests(&mut host) && !host.group().is_rung());
     }
+}
+
+#[test]
+fn a_queue_of_another_group_wakes_nobody() {
+    let mut host = Host::new();
+    host.create_pair(1, 16);
+    host.create_pair(3, 16);
+    assert!(rests(&mut host));
+    host.ring_value(2, 7);
+    assert!(!host.group().is_rung());
+    host.ring(3);
+    assert!(!host.group().is_rung(), "nothing new");
+    host.submit(3, host::sqe(FLUSH, 1, [0, 0], 0, 0));
+    host.ring(3);
+    assert!(host.group().is_rung());
 }
 
 #[test]
@@ -40,7 +55,7 @@ fn a_completion_that_was_consumed_wakes_nobody() {
     host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
     host.ring(1);
     host.pass();
-    assert!(can_rest(&mut host));
+    assert!(rests(&mut host));
     assert_eq!(host.reap(1).len(), 1);
     assert!(!host.group().is_rung());
 }
@@ -48,7 +63,7 @@ fn a_completion_that_was_consumed_wakes_nobody() {
 #[test]
 fn a_group_without_queues_rests() {
     let mut host = Host::new();
-    assert!(can_rest(&mut host) && !host.group().is_rung());
+    assert!(rests(&mut host) && !host.group().is_rung());
 }
 
 #[test]
@@ -58,18 +73,18 @@ fn whatever_changes_without_a_doorbell_keeps_a_group_awake() {
     host.device().hold(true);
     host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
     host.ring(1);
-    assert!(!can_rest(&mut host));
+    assert!(!rests(&mut host));
     host.device().hold(false);
     host.pass();
-    assert!(can_rest(&mut host));
+    assert!(rests(&mut host));
     // An interrupt that nothing is bound for.
     let mut host = idle();
     host.bind(false);
     host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
     host.ring(1);
-    assert!(!can_rest(&mut host));
+    assert!(!rests(&mut host));
     host.bind(true);
-    assert!(can_rest(&mut host));
+    assert!(rests(&mut host));
     // Commands for which the completion queue has no room yet.
     let mut host = Host::new();
     host.create_queues(1, 16, 4);
@@ -78,14 +93,14 @@ fn whatever_changes_without_a_doorbell_keeps_a_group_awake() {
     }
     host.ring(1);
     for _ in 0..3 {
-        assert!(!can_rest(&mut host));
+        assert!(!rests(&mut host));
     }
     assert_eq!(host.reap_until(1, 5).len(), 5);
-    assert!(can_rest(&mut host));
+    assert!(rests(&mut host));
     // Doorbells in the guest's memory.
     let mut host = idle();
     host.use_shadow_doorbells();
-    assert!(!can_rest(&mut host));
+    assert!(!rests(&mut host));
 }
 
 #[test]
@@ -95,6 +110,6 @@ fn after_a_request_of_the_controller_every_queue_is_looked_at_again() {
         sqid: QueueId(1),
         cid: CommandId(1),
     });
-    assert!(!host.group().can_rest());
-    assert!(can_rest(&mut host));
+    assert!(!host.group().rest());
+    assert!(rests(&mut host));
 }
