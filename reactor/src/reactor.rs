@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bdev::{IoContext, IoLimits};
 use nvme::pcie::message::{Envelope, FromGroup, GroupId};
-use nvme::pcie::poll_group::{GroupSeed, PollGroup};
+use nvme::pcie::poll_group::{GroupSeed, PollGroup, Rest};
 
 use crate::cpu;
 use crate::endpoint::{Endpoint, EndpointSeed};
@@ -21,8 +21,6 @@ use crate::roster::Roster;
 const CONTROL_PASSES: u64 = 8;
 /// Messages taken from the inbox in one pass.
 const MESSAGES_MAX: usize = 64;
-/// Endpoints polled at one of those looks; the others come in turns.
-const ENDPOINTS_MAX: usize = 8;
 
 /// What a reactor is made from; it crosses to the reactor's thread.
 pub struct ReactorSeed {
@@ -41,7 +39,7 @@ struct Reactor {
     post: Post,
     context: IoContext,
     groups: Vec<Group>,
-    roster: Roster,
+    roster: Roster<Rest>,
     endpoints: Vec<Endpoint>,
     /// Which of them is polled next.
     next_endpoint: usize,
@@ -62,8 +60,8 @@ struct Group {
 }
 
 impl Group {
-    fn rest(&mut self) -> bool {
-        self.waiting.is_none() && self.group.rest()
+    fn rest(&self) -> Option<Rest> {
+        self.group.rest().filter(|_| self.waiting.is_none())
     }
 }
 
@@ -136,7 +134,7 @@ impl Reactor {
         }
         self.pass += 1;
         if self.pass % CONTROL_PASSES == 0 {
-            self.control();
+            self.control(1);
         }
     }
 
@@ -149,14 +147,13 @@ impl Reactor {
             self.carry_replies(index);
             busy |= is_busy;
             let may_rest = self.roster.polled(at, is_busy);
-            if may_rest && self.groups[index].rest() {
-                self.roster.rest(at);
-            } else {
-                at += 1;
+            let rest = may_rest.then(|| self.groups[index].rest()).flatten();
+            match rest {
+                Some(rest) => self.roster.rest(at, rest),
+                None => at += 1,
             }
         }
-        let groups = &self.groups;
-        self.roster.look(|index| groups[index].group.is_rung());
+        self.roster.look(Rest::is_rung);
         busy
     }
 
@@ -176,15 +173,15 @@ impl Reactor {
         let groups_are_idle = self.groups.iter().all(|group| group.group.is_idle());
         if groups_are_idle && !self.endpoints.iter().any(Endpoint::is_pending) {
             std::thread::sleep(time);
-            self.control();
+            self.control(self.endpoints.len());
         }
     }
 
-    /// What can wait for some passes.
-    fn control(&mut self) {
+    /// What can wait for some passes; so many of the endpoints, in turns.
+    fn control(&mut self, endpoints: usize) {
         self.now_ns = self.origin.elapsed().as_nanos() as u64;
         self.receive();
-        for _ in 0..self.endpoints.len().min(ENDPOINTS_MAX) {
+        for _ in 0..endpoints.min(self.endpoints.len()) {
             let index = self.next_endpoint;
             self.endpoints[index].poll(self.now_ns);
             self.carry_messages(index);

@@ -8,20 +8,20 @@
 /// has one command in flight at a time.
 const QUIET_PASSES_MAX: u32 = 4096;
 
-/// Groups by their place in the reactor.
+/// Groups by their place in the reactor, and of those that rest what is to be looked at.
 #[derive(Debug)]
-pub struct Roster {
+pub struct Roster<R> {
     active: Vec<usize>,
-    resting: Vec<usize>,
+    resting: Vec<(usize, R)>,
     /// Where among the resting ones to look next.
     next: usize,
     /// For how many passes each group has had nothing to do.
     quiet_passes: Vec<u32>,
 }
 
-impl Roster {
+impl<R> Roster<R> {
     /// `groups` groups, all active.
-    pub fn new(groups: usize) -> Roster {
+    pub fn new(groups: usize) -> Roster<R> {
         Roster {
             active: (0..groups).collect(),
             resting: Vec::with_capacity(groups),
@@ -46,14 +46,18 @@ impl Roster {
     }
 
     /// The active group at place `at` rests; another one takes the place.
-    pub fn rest(&mut self, at: usize) {
+    pub fn rest(&mut self, at: usize, rest: R) {
         let group = self.active.swap_remove(at);
-        self.resting.push(group);
+        self.resting.push((group, rest));
     }
 
     /// A resting group is active again.
     pub fn wake(&mut self, group: usize) {
-        if let Some(at) = self.resting.iter().position(|&resting| resting == group) {
+        if let Some(at) = self
+            .resting
+            .iter()
+            .position(|(resting, _)| *resting == group)
+        {
             self.resting.swap_remove(at);
             self.quiet_passes[group] = 0;
             self.active.push(group);
@@ -63,17 +67,17 @@ impl Roster {
     /// Looks at half of the resting groups, or at all of them if none is active, and wakes those
     /// that are rung.
     #[inline]
-    pub fn look(&mut self, is_rung: impl Fn(usize) -> bool) {
+    pub fn look(&mut self, is_rung: impl Fn(&R) -> bool) {
         let share = if self.active.is_empty() { 1 } else { 2 };
         for _ in 0..self.resting.len().div_ceil(share) {
             if self.next >= self.resting.len() {
                 self.next = 0;
             }
-            let Some(&group) = self.resting.get(self.next) else {
+            let Some((group, rest)) = self.resting.get(self.next) else {
                 return;
             };
-            if is_rung(group) {
-                self.wake(group);
+            if is_rung(rest) {
+                self.wake(*group);
             } else {
                 self.next += 1;
             }
@@ -86,15 +90,15 @@ mod tests {
     use super::*;
 
     /// Lets every group rest.
-    fn resting(groups: usize) -> Roster {
+    fn resting(groups: usize) -> Roster<usize> {
         let mut roster = Roster::new(groups);
         for _ in 0..groups {
-            roster.rest(0);
+            roster.rest(0, roster.active[0]);
         }
         roster
     }
 
-    fn active(roster: &Roster) -> Vec<usize> {
+    fn active(roster: &Roster<usize>) -> Vec<usize> {
         let mut active = roster.active.clone();
         active.sort_unstable();
         active
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_group_may_rest_only_after_many_passes_without_work_on_end() {
-        let mut roster = Roster::new(1);
+        let mut roster = Roster::<()>::new(1);
         for _ in 0..2 {
             for _ in 0..QUIET_PASSES_MAX {
                 assert!(!roster.polled(0, false));
@@ -119,7 +123,7 @@ mod tests {
                 let mut roster = resting(groups);
                 roster.wake(0);
                 for _ in 0..2 {
-                    roster.look(|group| group == rung);
+                    roster.look(|group| *group == rung);
                 }
                 assert_eq!(active(&roster), [0, rung], "{rung} of {groups}");
             }
@@ -146,7 +150,7 @@ mod tests {
     fn a_group_that_woke_is_quiet_for_as_long_again_before_it_rests() {
         let mut roster = Roster::new(1);
         while !roster.polled(0, false) {}
-        roster.rest(0);
+        roster.rest(0, 0);
         roster.wake(0);
         assert!(!roster.polled(0, false));
     }

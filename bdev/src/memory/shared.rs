@@ -163,6 +163,22 @@ impl SharedPages {
         unsafe { slice::from_raw_parts(words.as_ptr().cast(), words.len() / 2) }
     }
 
+    /// `count` of its [pairs](Self::pairs) from `first` on, which keep the pages alive. None past
+    /// the end, and in pages used as slices.
+    #[must_use]
+    pub fn some_pairs(
+        self: &Arc<Self>,
+        first: usize,
+        count: usize,
+    ) -> Option<SharedSlice<[AtomicU32; 2]>> {
+        let pairs = self.pairs().get(first..first.checked_add(count)?)?;
+        Some(SharedSlice {
+            start: pairs.as_ptr(),
+            count,
+            _pages: Arc::clone(self),
+        })
+    }
+
     /// `count` values from `byte_offset` on, which keep the pages alive. None past the end,
     /// misaligned, in pages used as words, and where a slice of another type was taken. Only for
     /// pages that are never given away; `T` consists of plain atomics, since the bytes are shared.
@@ -311,6 +327,10 @@ mod tests {
         assert_eq!(server.words()[1026].load(Ordering::Relaxed), 77);
         assert_eq!(server.pairs()[513][0].load(Ordering::Relaxed), 77);
         assert_eq!(server.pairs().len(), 1024);
+        let some = server.some_pairs(512, 2).unwrap();
+        assert_eq!((some.len(), some[1][0].load(Ordering::Relaxed)), (2, 77));
+        assert!(server.some_pairs(1023, 2).is_none());
+        assert!(server.some_pairs(usize::MAX, 1).is_none());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use bdev::{Channel, Completion, Io, IoContext, Tag};
 use self::control::Waiting;
 use self::data::Data;
 use self::deallocate::Deallocate;
+pub use self::watch::Rest;
 use self::watch::Watches;
 use super::interrupt::Owed;
 use super::message::{CommandError, ControllerView, FromGroup, GroupEvent, GroupId};

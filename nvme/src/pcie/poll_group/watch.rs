@@ -3,8 +3,10 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bdev::memory::SharedSlice;
+
 use super::PollGroup;
-use crate::pcie::doorbell;
+use crate::pcie::doorbell::FIRST_IO_PAIR;
 use crate::spec::QueueId;
 
 /// What was seen of the submission queues' doorbells, by queue identifier from 1 on. Compared with
@@ -15,9 +17,6 @@ pub(super) struct Watches {
     list: Vec<Watch>,
     /// Whether every queue of the group is in the list.
     complete: bool,
-    /// While the group rests, what was seen, close together; empty if other groups have some of
-    /// the queues.
-    at_rest: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -43,7 +42,6 @@ impl Watches {
         Watches {
             list: Vec::with_capacity(queues),
             complete: false,
-            at_rest: Vec::with_capacity(queues),
         }
     }
 
@@ -71,6 +69,31 @@ impl Watches {
     }
 }
 
+/// The doorbells of a group that rests, as it has seen them: all that there is to look at, close
+/// together.
+pub struct Rest {
+    doorbells: SharedSlice<[AtomicU32; 2]>,
+    seen: Box<[u32]>,
+    /// 0 for the queues of other groups; empty if there are none.
+    masks: Box<[u32]>,
+}
+
+impl Rest {
+    /// Whether one was rung since.
+    #[inline]
+    pub fn is_rung(&self) -> bool {
+        // Relaxed: a pass looks again.
+        let pairs = self.doorbells.iter().zip(&self.seen);
+        let differ = pairs.map(|([tail, _], seen)| tail.load(Relaxed) ^ seen);
+        if self.masks.is_empty() {
+            differ.fold(0, |any, differ| any | differ) != 0
+        } else {
+            let differ = differ.zip(&self.masks).map(|(differ, mask)| differ & mask);
+            differ.fold(0, |any, differ| any | differ) != 0
+        }
+    }
+}
+
 impl PollGroup {
     /// Fetches from every queue that may have something. Of the others nothing is touched but the
     /// doorbell.
@@ -89,40 +112,26 @@ impl PollGroup {
         busy
     }
 
-    /// Lets passes be left out until a doorbell [is rung](Self::is_rung) or the controller asks for
-    /// something. False if there can be something to do without either.
-    pub fn rest(&mut self) -> bool {
-        let Watches {
-            list,
-            complete,
-            at_rest,
-        } = &mut self.watches;
+    /// Lets passes be left out until a doorbell [is rung](Rest::is_rung) or the controller asks for
+    /// something. None if there can be something to do without either.
+    pub fn rest(&self) -> Option<Rest> {
+        let Watches { list, complete } = &self.watches;
         let waits = *complete && list.iter().all(|watch| watch.due == 0);
-        at_rest.clear();
-        if list.iter().all(|watch| watch.mask != 0) {
-            at_rest.extend(list.iter().map(|watch| watch.seen));
+        if !waits || self.owing != 0 || !self.is_idle() {
+            return None;
         }
-        waits && self.owing == 0 && self.is_idle()
-    }
-
-    /// Whether a doorbell was rung since the last pass. Means something while the group
-    /// [rests](Self::rest).
-    #[inline]
-    pub fn is_rung(&self) -> bool {
-        let Watches { list, at_rest, .. } = &self.watches;
-        let doorbells = self.doorbells.pairs().get(doorbell::FIRST_IO_PAIR..);
-        if at_rest.len() != list.len() {
-            return self.next_due(0).is_some();
-        }
-        let pairs = doorbells.unwrap_or_default().iter().zip(at_rest);
-        // Relaxed: a pass looks again.
-        let differ = pairs.fold(0, |any, ([tail, _], seen)| any | tail.load(Relaxed) ^ seen);
-        differ != 0
+        let shares = list.iter().any(|watch| watch.mask == 0);
+        let masks = list.iter().map(|watch| watch.mask).filter(|_| shares);
+        Some(Rest {
+            doorbells: self.doorbells.some_pairs(FIRST_IO_PAIR, list.len())?,
+            seen: list.iter().map(|watch| watch.seen).collect(),
+            masks: masks.collect(),
+        })
     }
 
     #[inline]
     fn next_due(&self, from: usize) -> Option<usize> {
-        let doorbells = self.doorbells.pairs().get(doorbell::FIRST_IO_PAIR..)?;
+        let doorbells = self.doorbells.pairs().get(FIRST_IO_PAIR..)?;
         self.watches.next_due(doorbells, from)
     }
 
