@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
@@ -17,8 +18,12 @@ pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// At exactly the address that is asked for, and only if nothing is mapped there.
 const FREE_PLACE: MapFlags = MapFlags::MAP_FIXED_NOREPLACE;
 /// How often another place is looked for. Whoever takes one needs to do so within a few
-/// instructions.
+/// instructions, and is none of ours: they wait for [`PLACING`].
 const PLACES_MAX: usize = 64;
+
+/// Held from finding a free place until it is taken. The kernel gives everyone who asks the same
+/// place, so that threads that map at one time would take each other's over and over.
+static PLACING: Mutex<()> = Mutex::new(());
 
 /// What kind of pages memory is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +116,7 @@ impl Map {
         mut map_at: impl FnMut(NonZeroUsize, NonZeroUsize) -> nix::Result<NonNull<c_void>>,
     ) -> nix::Result<Map> {
         let size = NonZeroUsize::new(len).ok_or(Errno::EINVAL)?;
+        let _placing = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..PLACES_MAX {
             let at = free_address(len, align)?;
             match map_at(at, size) {
@@ -187,12 +193,12 @@ mod tests {
 
     const LEN: usize = HUGE_PAGE_BYTES;
 
-    /// Memory of another thread at this place.
-    fn take(at: NonZeroUsize, len: NonZeroUsize) -> NonNull<c_void> {
+    /// Memory of another thread at this place, unless a third one was faster.
+    fn take(at: NonZeroUsize, len: NonZeroUsize) -> nix::Result<NonNull<c_void>> {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let flags = MapFlags::MAP_PRIVATE | FREE_PLACE;
         // SAFETY: nothing is replaced.
-        unsafe { mman::mmap_anonymous(Some(at), len, protection, flags) }.unwrap()
+        unsafe { mman::mmap_anonymous(Some(at), len, protection, flags) }
     }
 
     fn is_mapped(address: NonNull<c_void>, len: usize) -> bool {
@@ -204,7 +210,7 @@ mod tests {
     fn a_place_that_another_takes_while_mapping_fails_stays_the_other_s() {
         let mut others = None;
         let refused = Map::place(LEN, HUGE_PAGE_BYTES, |at, len| {
-            others = Some(take(at, len));
+            others = Some(take(at, len)?);
             Err(Errno::ENOMEM)
         });
         assert_eq!(refused.err(), Some(Errno::ENOMEM));
@@ -216,14 +222,29 @@ mod tests {
     }
 
     #[test]
+    fn threads_that_map_at_one_time_all_find_a_place() {
+        std::thread::scope(|scope| {
+            for _ in 0..32 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let map = Map::anonymous(64 * PAGE_BYTES, PageKind::Normal).unwrap();
+                        // Whoever brings pages in makes the others wait, all at the same step.
+                        map.advise(MmapAdvise::MADV_POPULATE_WRITE).unwrap();
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
     fn another_place_is_found_when_somebody_is_faster() {
         let mut others = None;
         let map = Map::place(LEN, HUGE_PAGE_BYTES, |at, len| {
             if others.is_none() {
-                others = Some(take(at, len));
+                others = Some(take(at, len)?);
                 return Err(Errno::EEXIST);
             }
-            Ok(take(at, len))
+            take(at, len)
         });
         let (map, others) = (map.unwrap(), others.unwrap());
         assert_ne!(map.address().cast(), others);
