@@ -279,26 +279,25 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// A queue of `entries` entries of `entry_size` bytes (a power of two, 8 at least). It may
-    /// cross regions, and keeps them mapped.
+    /// A queue of `entries` entries of `WORDS` words of 8 bytes. It may cross regions, and keeps
+    /// them mapped.
     ///
     /// # Errors
     ///
-    /// [`MemoryError::Misaligned`] when `iova` is not a multiple of the entry's size, or that size
-    /// or the count is none.
-    pub fn ring(
+    /// [`MemoryError::Misaligned`] when `iova` is not a multiple of an entry's size, or the count
+    /// is 0.
+    pub fn ring<const WORDS: usize>(
         &self,
         iova: Iova,
-        entry_size: u32,
         entries: u32,
         access: Access,
-    ) -> Result<GuestRing, MemoryError> {
-        let size = u64::from(entry_size);
-        if !entry_size.is_power_of_two() || size < 8 || iova.0 % size != 0 || entries == 0 {
+    ) -> Result<GuestRing<WORDS>, MemoryError> {
+        let size = GuestRing::<WORDS>::ENTRY_BYTES as u64;
+        if iova.0 % size != 0 || entries == 0 {
             return Err(MemoryError::Misaligned);
         }
         let spans = self.spans(iova, size * u64::from(entries), Some(access));
-        GuestRing::new(spans, entry_size, entries, access)
+        GuestRing::new(spans, entries, access)
     }
 
     /// The range, region by region. Ends after the first error.

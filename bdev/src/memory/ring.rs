@@ -7,17 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::guest::{Mapping, Span, Spans};
 use super::{Access, MemoryError, copy};
 
-/// Entries of a queue in guest memory, read and written in words of 8 bytes, each of them whole. It
-/// holds a lease: its memory stays mapped as long as it lives, even if its region was removed. An
-/// index past the end wraps, a word past the end of an entry wraps within it. Not `Send`.
+/// Entries of a queue in guest memory, read and written in words of 8 bytes, each of them whole. An
+/// entry has `WORDS` words, a power of two. It holds a lease: its memory stays mapped as long as it
+/// lives, even if its region was removed. An index past the end wraps, a word past the end of an
+/// entry wraps within it. Not `Send`.
 #[derive(Debug)]
-pub struct GuestRing {
+pub struct GuestRing<const WORDS: usize> {
     first: Piece,
     /// What lies in other regions, or elsewhere in the same file.
     more: Vec<Piece>,
     entries: u32,
-    entry_shift: u32,
-    word_mask: usize,
     writable: bool,
 }
 
@@ -29,16 +28,28 @@ struct Piece {
     mapping: Rc<Mapping>,
 }
 
-impl GuestRing {
-    /// `entry_size` is a power of two of 8 bytes at least, the spans start at a multiple of it and
-    /// have `entries` entries together. Regions consist of whole pages, so no entry, and no word,
-    /// is cut between two of them.
+impl Piece {
+    #[inline]
+    fn entry<const WORDS: usize>(&self, index: u32) -> *mut u8 {
+        let offset = index as usize * GuestRing::<WORDS>::ENTRY_BYTES;
+        self.address.wrapping_add(offset)
+    }
+}
+
+impl<const WORDS: usize> GuestRing<WORDS> {
+    /// Bytes of an entry.
+    pub(super) const ENTRY_BYTES: usize = {
+        assert!(WORDS.is_power_of_two());
+        8 * WORDS
+    };
+
+    /// The spans start at a multiple of an entry's size and have `entries` entries together.
+    /// Regions consist of whole pages, so no entry, and no word, is cut between two of them.
     pub(super) fn new(
         spans: Spans<'_>,
-        entry_size: u32,
         entries: u32,
         access: Access,
-    ) -> Result<GuestRing, MemoryError> {
+    ) -> Result<GuestRing<WORDS>, MemoryError> {
         let mut pieces = Vec::new();
         for span in spans {
             let Span {
@@ -46,7 +57,7 @@ impl GuestRing {
                 address,
                 len,
             } = span?;
-            let entries = (len / entry_size as usize) as u32;
+            let entries = (len / Self::ENTRY_BYTES) as u32;
             pieces.push(Piece {
                 address,
                 entries,
@@ -61,8 +72,6 @@ impl GuestRing {
             first,
             more: pieces,
             entries,
-            entry_shift: entry_size.trailing_zeros(),
-            word_mask: entry_size as usize / 8 - 1,
             writable: access == Access::Write,
         })
     }
@@ -80,21 +89,15 @@ impl GuestRing {
         self.word(index, word).load(Ordering::Relaxed)
     }
 
-    /// Reads the first words of an entry, each once and in no order with anything else. As many as
-    /// the entry has at most.
+    /// Reads an entry, each word once and in no order with anything else.
     #[must_use]
     #[inline]
-    pub fn load_entry<const WORDS: usize>(&self, index: u32) -> [u64; WORDS] {
+    pub fn load_entry(&self, index: u32) -> [u64; WORDS] {
         let entry = self.entry(index).cast::<u64>();
-        let word = |word: usize| {
+        std::array::from_fn(|word| {
             // SAFETY: as in `word`.
             unsafe { AtomicU64::from_ptr(entry.wrapping_add(word)) }.load(Ordering::Relaxed)
-        };
-        if WORDS <= self.word_mask + 1 {
-            std::array::from_fn(word)
-        } else {
-            std::array::from_fn(|n| word(n & self.word_mask))
-        }
+        })
     }
 
     /// Reads a word of an entry before anything that follows in program order. Its partner is the
@@ -138,7 +141,7 @@ impl GuestRing {
 
     #[inline]
     fn word(&self, index: u32, word: usize) -> &AtomicU64 {
-        let address = self.entry(index).wrapping_add((word & self.word_mask) * 8);
+        let address = self.entry(index).wrapping_add(word % WORDS * 8);
         // SAFETY: the word lies within an entry, which lies within a piece; the piece is mapped
         // while we hold its lease, and is aligned to the entry's size of 8 bytes at least. Whoever
         // else accesses it, in this process, does so as an atomic or by raw copy.
@@ -148,10 +151,7 @@ impl GuestRing {
     #[inline]
     fn entry(&self, index: u32) -> *mut u8 {
         if index < self.first.entries {
-            return self
-                .first
-                .address
-                .wrapping_add((index as usize) << self.entry_shift);
+            return self.first.entry::<WORDS>(index);
         }
         self.entry_elsewhere(index)
     }
@@ -161,9 +161,7 @@ impl GuestRing {
         let mut index = index % self.entries;
         for piece in std::iter::once(&self.first).chain(&self.more) {
             if index < piece.entries {
-                return piece
-                    .address
-                    .wrapping_add((index as usize) << self.entry_shift);
+                return piece.entry::<WORDS>(index);
             }
             index -= piece.entries;
         }

@@ -212,7 +212,9 @@ fn removed_memory_stays_as_long_as_a_request_holds_it() {
 fn a_ring_holds_its_memory_and_says_when_that_was_removed() {
     let backing = numbered(4);
     let mut memory = table(&[region(&backing, 0, 0, 1), region(&backing, 3, 1, 1)]);
-    let ring = memory.ring(Iova(PAGE - 128), 64, 4, Access::Write).unwrap();
+    let ring = memory
+        .ring::<8>(Iova(PAGE - 128), 4, Access::Write)
+        .unwrap();
     ring.store(1, 7, 11);
     ring.store_release(2, 0, 22);
     assert!(!ring.retired());
@@ -244,12 +246,12 @@ fn a_ring_to_read_is_never_written() {
     };
     let region = MemoryRegion::new(read_only, 0, Iova(0), PAGE, protection).unwrap();
     let memory = table(&[region]);
-    let ring = memory.ring(Iova(0), 16, 2, Access::Read).unwrap();
+    let ring = memory.ring::<2>(Iova(0), 2, Access::Read).unwrap();
     ring.store(0, 0, 1);
     ring.store_release(0, 0, 1);
     assert_eq!(ring.load(0, 0), 0);
     assert_eq!(
-        memory.ring(Iova(0), 16, 2, Access::Write).err(),
+        memory.ring::<2>(Iova(0), 2, Access::Write).err(),
         Some(MemoryError::Protection)
     );
     drop(backing);
@@ -258,23 +260,18 @@ fn a_ring_to_read_is_never_written() {
 #[test]
 fn a_ring_must_start_where_an_entry_can() {
     let memory = table(&[region(&numbered(1), 0, 0, 1)]);
-    let ring = |iova, size, entries| {
+    let ring = |iova, entries| {
         memory
-            .ring(Iova(iova), size, entries, Access::Read)
+            .ring::<8>(Iova(iova), entries, Access::Read)
             .map(|ring| ring.entries())
     };
-    assert_eq!(ring(64, 64, 63), Ok(63));
-    assert_eq!(ring(64, 64, 64), Err(MemoryError::NotMapped));
-    for (iova, size, entries) in [
-        (32, 64, 1),
-        (4, 16, 1),
-        (0, 0, 1),
-        (0, 24, 1),
-        (0, 4, 1),
-        (0, 64, 0),
-    ] {
-        assert_eq!(ring(iova, size, entries), Err(MemoryError::Misaligned));
+    assert_eq!(ring(64, 63), Ok(63));
+    assert_eq!(ring(64, 64), Err(MemoryError::NotMapped));
+    for (iova, entries) in [(32, 1), (4, 1), (0, 0)] {
+        assert_eq!(ring(iova, entries), Err(MemoryError::Misaligned));
     }
+    let small = memory.ring::<2>(Iova(4), 1, Access::Read);
+    assert_eq!(small.err(), Some(MemoryError::Misaligned));
 }
 
 #[test]

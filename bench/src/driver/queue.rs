@@ -6,10 +6,10 @@ use nvme::spec::{Cqe, QueueId, Sqe};
 use super::doorbell::{Doorbell, Doorbells, Side};
 use super::{DriverError, HostMemory, PageSize};
 
-/// Bytes of a submission queue entry.
-const SQE_BYTES: u32 = 64;
-/// Bytes of a completion queue entry.
-const CQE_BYTES: u32 = 16;
+/// Words of a submission queue entry.
+const SQE_WORDS: usize = 8;
+/// Words of a completion queue entry.
+const CQE_WORDS: usize = 2;
 
 /// The words of a submission queue entry that differ between commands of one workload.
 mod word {
@@ -59,8 +59,8 @@ impl PreparedCommand {
 #[derive(Debug)]
 pub(crate) struct QueuePair {
     id: QueueId,
-    sq: GuestRing,
-    cq: GuestRing,
+    sq: GuestRing<SQE_WORDS>,
+    cq: GuestRing<CQE_WORDS>,
     entries: u32,
     tail: u32,
     head: u32,
@@ -79,8 +79,8 @@ impl QueueSeed {
         doorbells: &Doorbells,
     ) -> Result<QueueSeed, DriverError> {
         let entries_long = u64::from(entries);
-        let submission = memory.allocate(entries_long * u64::from(SQE_BYTES))?;
-        let completion = memory.allocate(entries_long * u64::from(CQE_BYTES))?;
+        let submission = memory.allocate(entries_long * SQE_WORDS as u64 * 8)?;
+        let completion = memory.allocate(entries_long * CQE_WORDS as u64 * 8)?;
         Ok(QueueSeed {
             id,
             entries,
@@ -94,8 +94,8 @@ impl QueueSeed {
 
     /// How many bytes the two queues take, in whole pages.
     pub(crate) fn bytes(entries: u32, page: PageSize) -> u64 {
-        let queue = |entry: u32| (u64::from(entries) * u64::from(entry)).next_multiple_of(page.0);
-        queue(SQE_BYTES) + queue(CQE_BYTES)
+        let queue = |words: usize| (u64::from(entries) * words as u64 * 8).next_multiple_of(page.0);
+        queue(SQE_WORDS) + queue(CQE_WORDS)
     }
 
     /// A table of the memory that the queues are in, for the thread that makes it.
@@ -105,8 +105,8 @@ impl QueueSeed {
 
     /// The queue pair, for the thread that opens it.
     pub(crate) fn open(self, memory: &GuestMemory) -> Result<QueuePair, DriverError> {
-        let sq = memory.ring(self.submission, SQE_BYTES, self.entries, Access::Write)?;
-        let cq = memory.ring(self.completion, CQE_BYTES, self.entries, Access::Read)?;
+        let sq = memory.ring(self.submission, self.entries, Access::Write)?;
+        let cq = memory.ring(self.completion, self.entries, Access::Read)?;
         Ok(QueuePair {
             id: self.id,
             sq,

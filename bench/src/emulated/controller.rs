@@ -13,13 +13,13 @@ use nvme::spec::{CommandId, Cqe, QueueId, Sqe, Status};
 use super::{Effect, Fault, Model, PAGE};
 
 struct SubmissionQueue {
-    ring: GuestRing,
+    ring: GuestRing<8>,
     head: u32,
     cq: u16,
 }
 
 struct CompletionQueue {
-    ring: GuestRing,
+    ring: GuestRing<2>,
     tail: u32,
     phase: bool,
 }
@@ -126,9 +126,7 @@ impl Controller {
     }
 
     pub(super) fn add_sq(&mut self, id: u16, base: Iova, qsize_z: u16, cq: u16) {
-        let ring = self
-            .memory
-            .ring(base, 64, u32::from(qsize_z) + 1, Access::Read);
+        let ring = self.memory.ring(base, u32::from(qsize_z) + 1, Access::Read);
         let ring = ring.expect("memory of a submission queue");
         self.sqs.insert(id, SubmissionQueue { ring, head: 0, cq });
     }
@@ -136,7 +134,7 @@ impl Controller {
     pub(super) fn add_cq(&mut self, id: u16, base: Iova, qsize_z: u16) {
         let ring = self
             .memory
-            .ring(base, 16, u32::from(qsize_z) + 1, Access::Write);
+            .ring(base, u32::from(qsize_z) + 1, Access::Write);
         let ring = ring.expect("memory of a completion queue");
         let queue = CompletionQueue {
             ring,

@@ -64,8 +64,8 @@ pub struct Doorbell {
 /// The doorbell's words in the host's shadow and event index buffers.
 #[derive(Debug)]
 struct Shadow {
-    value: GuestRing,
-    event_index: GuestRing,
+    value: GuestRing<1>,
+    event_index: GuestRing<1>,
     /// The pair of the queue identifier, one 64-bit word.
     pair: u32,
     /// Position of the doorbell in that word.
@@ -117,7 +117,7 @@ impl Doorbell {
             return Ok(());
         };
         let pairs = u32::from(QUEUES_MAX) + 1;
-        let page = |iova, access| memory.ring(iova, PAIR_BYTES as u32, pairs, access);
+        let page = |iova, access| memory.ring(iova, pairs, access);
         self.shadow = Some(Shadow {
             value: page(buffers.doorbells, Access::Read)?,
             event_index: page(buffers.event_indices, Access::Write)?,

@@ -11,7 +11,8 @@ use crate::pcie::message::{CqSpec, ShadowDoorbells};
 use crate::pcie::state::{ControllerState, CqBlock, Slot};
 use crate::spec::{Cqe, QueueId};
 
-const CQE_BYTES: u32 = 16;
+/// Words of 8 bytes.
+const CQE_WORDS: usize = 2;
 
 /// A completion queue, owned by one poll group (or, the admin queue, by the controller).
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct CompletionQueue {
     base: Iova,
     entries: u32,
     vector: Option<u16>,
-    ring: Option<GuestRing>,
+    ring: Option<GuestRing<CQE_WORDS>>,
     doorbell: Doorbell,
     head: u32,
     tail: u32,
@@ -45,7 +46,7 @@ impl CompletionQueue {
         memory: &GuestMemory,
         spec: &CqSpec,
     ) -> Result<CompletionQueue, MemoryError> {
-        let ring = memory.ring(spec.base, CQE_BYTES, spec.entries, Access::Write)?;
+        let ring = memory.ring(spec.base, spec.entries, Access::Write)?;
         let block = state.cq(spec.id).ok_or(MemoryError::Misaligned)?;
         block.base.store(spec.base.0, Relaxed);
         block.set_vector(spec.vector);
@@ -233,9 +234,7 @@ impl CompletionQueue {
     /// Finds the ring and the shadow doorbell again after memory was mapped or unmapped.
     pub fn settle(&mut self, memory: &GuestMemory, shadow: Option<ShadowDoorbells>) {
         if self.ring.as_ref().is_none_or(GuestRing::retired) {
-            self.ring = memory
-                .ring(self.base, CQE_BYTES, self.entries, Access::Write)
-                .ok();
+            self.ring = memory.ring(self.base, self.entries, Access::Write).ok();
         }
         if self.doorbell.shadow(memory, shadow).is_err() {
             self.ring = None;

@@ -13,7 +13,8 @@ use crate::pcie::message::{ShadowDoorbells, SqSpec};
 use crate::pcie::state::{ControllerState, Slot, SlotState, SqBlock};
 use crate::spec::{QueueId, Sqe};
 
-const SQE_BYTES: u32 = 64;
+/// Words of 8 bytes.
+const SQE_WORDS: usize = 8;
 
 /// A submission queue, owned by one poll group (or, the admin queue, by the controller).
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub struct SubmissionQueue {
     cqid: QueueId,
     base: Iova,
     entries: u32,
-    ring: Option<GuestRing>,
+    ring: Option<GuestRing<SQE_WORDS>>,
     doorbell: Doorbell,
     head: u32,
     tail: u32,
@@ -46,7 +47,7 @@ impl SubmissionQueue {
         memory: &GuestMemory,
         spec: &SqSpec,
     ) -> Result<SubmissionQueue, MemoryError> {
-        let ring = memory.ring(spec.base, SQE_BYTES, spec.entries, Access::Read)?;
+        let ring = memory.ring(spec.base, spec.entries, Access::Read)?;
         let block = state.sq(spec.id).ok_or(MemoryError::Misaligned)?;
         block.base.store(spec.base.0, Relaxed);
         block.cqid.store(spec.cqid.0.into(), Relaxed);
@@ -209,10 +210,11 @@ impl SubmissionQueue {
     }
 
     /// Fetches the next command into a slot, with a copy for who executes it at once, or hands the
-    /// credit back: the queue is empty, parked or stopped, or all its slots are taken.
+    /// credit back: the queue is empty or parked, or all its slots are taken. A stopped queue is
+    /// found out by [`look`](Self::look), which comes first.
     #[inline(always)]
     pub fn pop(&mut self, credit: CqSlot) -> Result<(SlotIndex, Sqe), CqSlot> {
-        if self.head == self.tail || self.stopped {
+        if self.head == self.tail {
             return Err(credit);
         }
         let Some(ring) = &self.ring else {
@@ -272,9 +274,7 @@ impl SubmissionQueue {
     /// Finds the ring and the shadow doorbell again after memory was mapped or unmapped.
     pub fn settle(&mut self, memory: &GuestMemory, shadow: Option<ShadowDoorbells>) {
         if self.ring.as_ref().is_none_or(GuestRing::retired) {
-            self.ring = memory
-                .ring(self.base, SQE_BYTES, self.entries, Access::Read)
-                .ok();
+            self.ring = memory.ring(self.base, self.entries, Access::Read).ok();
         }
         // Without its shadow buffers the host is not heard: parked, like without the ring.
         if self.doorbell.shadow(memory, shadow).is_err() {
