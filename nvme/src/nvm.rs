@@ -218,17 +218,10 @@ pub fn first_lba(sqe: &Sqe) -> u64 {
     }
 }
 
-/// Adds the command in a slot, which its device has completed, to the statistics of its queue. The
-/// block has one writer, so loads and stores are enough.
+/// Adds the command in a slot, which its device has carried out, to the statistics of its queue.
+/// The block has one writer, so loads and stores are enough.
 #[inline]
-pub fn count(block: &SqBlock, slot: &Slot, block_shift: u8, status: Status) {
-    let add = |counter: &AtomicU64, n: u64| counter.store(counter.load(Relaxed) + n, Relaxed);
-    if status != Status::SUCCESS {
-        if matches!(status, Status::UNRECOVERED_READ_ERROR | Status::WRITE_FAULT) {
-            add(&block.media_errors, 1);
-        }
-        return;
-    }
+pub fn count(block: &SqBlock, slot: &Slot, block_shift: u8) {
     // A Compare reads the medium, and counts as a read (NVMe Base 2.0, figure 207).
     let direction = match slot.nvm_opcode() {
         NvmOpcode::READ | NvmOpcode::COMPARE => 0,
@@ -236,6 +229,7 @@ pub fn count(block: &SqBlock, slot: &Slot, block_shift: u8, status: Status) {
         _ => return,
     };
     let blocks = ReadWrite::blocks_of(slot.dword(12));
+    let add = |counter: &AtomicU64, n: u64| counter.store(counter.load(Relaxed) + n, Relaxed);
     add(&block.statistics[direction], 1);
     add(
         &block.statistics[2 + direction],

@@ -5,35 +5,38 @@
 //! last interrupts the hosts that are owed it. Nothing here allocates, locks, logs, blocks or reads
 //! a clock; the time is given to each pass.
 //!
-//! Control messages are in `control.rs`, Dataset Management, the one command that becomes many
-//! Ios, in `deallocate.rs`.
+//! How one command is started is in `start.rs`, control messages are in `control.rs`, Dataset
+//! Management, the one command that becomes many Ios, is in `deallocate.rs`.
 
 mod control;
 mod data;
 mod deallocate;
+mod lane;
+mod start;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::vec;
 
-use bdev::memory::{GuestMemory, IoVecs, SharedPages};
-use bdev::{Channel, Completion, Io, IoContext, Tag};
+use bdev::memory::{GuestMemory, SharedPages};
+use bdev::{Channel, Completion, IoContext, Tag};
 
 use self::control::Waiting;
-use self::data::Data;
 use self::deallocate::Deallocate;
+use self::lane::{CompletionLane, Lane};
+use self::start::{Starter, Verdict};
 pub use self::watch::Rest;
 use self::watch::Watches;
-use super::interrupt::Owed;
 use super::message::{CommandError, ControllerView, FromGroup, GroupEvent, GroupId};
 use super::prp::DataError;
-use super::queue::{CompletionQueue, CqSlots, InvalidDoorbell, SlotIndex, SubmissionQueue};
+use super::queue::{CqSlots, InvalidDoorbell, SlotIndex, SubmissionQueue};
 use super::state::{ControllerState, QUEUES_MAX};
 use crate::namespace::Namespace;
-use crate::nvm::{self, Command};
-use crate::spec::{Cqe, Nsid, QueueId, Sqe, Status};
+use crate::nvm;
+use crate::spec::{QueueId, Status};
 
 /// Most commands fetched from one queue in one pass, so that a busy queue cannot starve others.
 const BURST_MAX: u32 = 64;
@@ -100,21 +103,6 @@ struct Device {
     /// `None` when no channel could be opened: every command fails.
     channel: Option<Box<dyn Channel>>,
     in_flight: usize,
-}
-
-/// A submission queue and what waits in it.
-struct Lane {
-    queue: SubmissionQueue,
-    /// Index of its completion queue in `completions`.
-    cq: usize,
-    /// Fetched commands that could not be started yet, the oldest last.
-    retry: Vec<SlotIndex>,
-}
-
-/// A completion queue and the interrupt it owes.
-struct CompletionLane {
-    queue: CompletionQueue,
-    owed: Owed,
 }
 
 /// What became of a command that was to be started.
@@ -208,27 +196,17 @@ impl PollGroup {
                 return true;
             }
         };
-        let mut fetched = false;
-        while let Some(credit) = room.take() {
-            let lane = &mut self.lanes[index];
-            match lane.queue.pop(credit) {
-                Ok((slot, sqe)) => {
-                    fetched = true;
-                    if self.start(index, slot, &sqe) == Start::Stalled {
-                        self.lanes[index].retry.push(slot);
-                        break;
-                    }
-                }
-                Err(credit) => {
-                    self.completions[lane.cq].queue.hand_back(credit);
-                    break;
-                }
+        let before = self.lanes[index].queue.head();
+        while let Some((slot, verdict)) = self.start_burst(index, &mut room) {
+            if self.settle(index, slot, verdict) == Start::Stalled {
+                self.lanes[index].retry.push(slot);
+                break;
             }
         }
         let lane = &self.lanes[index];
         lane.queue.note_head();
         self.completions[lane.cq].queue.hand_back_rest(room);
-        fetched
+        lane.queue.head() != before
     }
 
     /// Room for the completions of the commands that are there to fetch, as far as there is.
@@ -241,13 +219,50 @@ impl PollGroup {
         cq.reserve(ahead.min(burst)).map_err(|bad| (cq.id(), bad))
     }
 
+    /// Fetches commands, as many as there is room for, and starts each on its device. Ends early
+    /// with one that needs something else.
+    #[inline]
+    fn start_burst(&mut self, index: usize, room: &mut CqSlots) -> Option<(SlotIndex, Verdict)> {
+        let (queue, mut starter) = self.starter(index);
+        while let Some(credit) = room.take() {
+            match queue.pop(credit) {
+                Ok((slot, sqe)) => match starter.start(slot, &sqe) {
+                    Verdict::Accepted => {}
+                    verdict => return Some((slot, verdict)),
+                },
+                Err(credit) => {
+                    room.put_back(credit);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// A queue, and what starts its commands.
+    #[inline]
+    fn starter(&mut self, index: usize) -> (&mut SubmissionQueue, Starter<'_>) {
+        let queue = &mut self.lanes[index].queue;
+        let starter = Starter {
+            queue: queue.id(),
+            devices: &mut self.devices,
+            memory: &self.memory,
+            pool: self.context.iovec_pool(),
+            view: &self.view,
+        };
+        (queue, starter)
+    }
+
     /// Starts what could not be started before, the oldest first.
     #[cold]
     fn retry(&mut self, index: usize) -> Start {
         while let Some(slot) = self.lanes[index].retry.pop() {
-            let queue = &self.lanes[index].queue;
-            let sqe = queue.slot(slot).sqe();
-            if queue.is_parked() || self.start(index, slot, &sqe) == Start::Stalled {
+            let (queue, mut starter) = self.starter(index);
+            let verdict = match queue.is_parked() {
+                true => Verdict::Full,
+                false => starter.start(slot, &queue.slot(slot).sqe()),
+            };
+            if self.settle(index, slot, verdict) == Start::Stalled {
                 self.lanes[index].retry.push(slot);
                 return Start::Stalled;
             }
@@ -255,52 +270,18 @@ impl PollGroup {
         Start::Accepted
     }
 
-    #[inline(always)]
-    fn start(&mut self, index: usize, slot: SlotIndex, sqe: &Sqe) -> Start {
-        let device = match device_of(&mut self.devices, sqe.nsid()) {
-            Ok(device) => device,
-            Err(status) => return self.fail(index, slot, status),
-        };
-        let block = match Command::parse(sqe, &device.namespace, &self.view) {
-            Ok(Command::Block(block)) => block,
-            Ok(Command::Nothing) => return self.fail(index, slot, Status::SUCCESS),
-            Ok(Command::Deallocate { ranges }) => {
-                return self.deallocate(index, slot, sqe, ranges);
+    /// Goes on with a command that its device has not accepted.
+    #[cold]
+    fn settle(&mut self, index: usize, slot: SlotIndex, verdict: Verdict) -> Start {
+        match verdict {
+            Verdict::Accepted => Start::Accepted,
+            Verdict::Full => Start::Stalled,
+            Verdict::Completed(status) => self.fail(index, slot, status),
+            Verdict::WithoutData(error) => self.without_data(index, slot, error),
+            Verdict::Deallocate { ranges } => {
+                let sqe = self.lanes[index].queue.slot(slot).sqe();
+                self.deallocate(index, slot, &sqe, ranges)
             }
-            Err(status) => return self.fail(index, slot, status),
-        };
-        let Some(channel) = &mut device.channel else {
-            return self.fail(index, slot, Status::INTERNAL_ERROR);
-        };
-        // Gathered where it stays: a request is too large to be moved about.
-        let mut io = Io {
-            op: block.op,
-            fua: block.fua,
-            lba: block.lba,
-            blocks: block.blocks,
-            tag: tag_of(self.lanes[index].queue.id(), slot),
-            iovecs: IoVecs::new(),
-        };
-        if block.transfer_bytes != 0 {
-            let data = Data {
-                memory: &self.memory,
-                pool: self.context.iovec_pool(),
-                page_shift: self.view.page_shift,
-            };
-            if let Err(error) = data.gather(sqe, &block, &mut io.iovecs) {
-                return self.without_data(index, slot, error);
-            }
-        }
-        if self.memory.any_bad() {
-            // The entry, or a list of its data, may be half the host's and half zeroes.
-            return self.fail(index, slot, Status::DATA_TRANSFER_ERROR);
-        }
-        match channel.submit(io) {
-            Ok(()) => {
-                device.in_flight += 1;
-                Start::Accepted
-            }
-            Err(_full) => Start::Stalled,
         }
     }
 
@@ -344,9 +325,11 @@ impl PollGroup {
             device.in_flight -= self.completed.len();
             busy |= !self.completed.is_empty();
             let mut completed = std::mem::take(&mut self.completed);
-            for completion in completed.drain(..) {
-                self.completed_by_device(index, completion);
+            let mut rest = completed.drain(..);
+            while let Some(completion) = self.post_burst(index, &mut rest) {
+                self.completed_otherwise(index, completion);
             }
+            drop(rest);
             self.completed = completed;
         }
         if self.deallocate.is_active() {
@@ -355,30 +338,47 @@ impl PollGroup {
         busy
     }
 
+    /// Posts the completions of commands that a device has carried out. Ends early with one that
+    /// is not as simple as that.
     #[inline]
-    fn completed_by_device(&mut self, device: usize, completion: Completion) {
+    fn post_burst(
+        &mut self,
+        device: usize,
+        completed: &mut vec::Drain<'_, Completion>,
+    ) -> Option<Completion> {
+        let device = self.devices.get(device)?.as_ref()?;
+        let shift = device.namespace.block_shift();
+        for completion in completed {
+            let simple = completion.status == bdev::Status::Success && !self.quiescing;
+            if !simple || self.deallocate.owns(completion.tag) {
+                return Some(completion);
+            }
+            let (queue, slot) = queue_and_slot(completion.tag);
+            let lane = &mut self.lanes[usize::from(self.lane_of[usize::from(queue.0)])];
+            nvm::count(lane.queue.block(), lane.queue.slot(slot), shift);
+            let completions = &mut self.completions[lane.cq];
+            lane.post(completions, slot, Status::SUCCESS);
+            self.owing += usize::from(completions.owe(self.now_ns));
+        }
+        None
+    }
+
+    /// What failed, belongs to no command or to a part of one, or is not wanted any more.
+    #[cold]
+    fn completed_otherwise(&mut self, device: usize, completion: Completion) {
         let status = nvm::status_of(completion.status);
+        if completion.tag == FLUSH_TAG {
+            return self.flushed(device, status);
+        }
         if self.deallocate.owns(completion.tag) {
-            return self.completed_in_part(device, completion.tag, status);
+            return self.deallocate.completed(status);
         }
         let (queue, slot) = queue_and_slot(completion.tag);
         let index = usize::from(self.lane_of[usize::from(queue.0)]);
-        if let Some(Some(device)) = self.devices.get(device) {
-            let queue = &self.lanes[index].queue;
-            let shift = device.namespace.block_shift();
-            nvm::count(queue.block(), queue.slot(slot), shift, status);
+        if matches!(status, Status::UNRECOVERED_READ_ERROR | Status::WRITE_FAULT) {
+            self.lanes[index].queue.block().count_media_error();
         }
         self.complete(index, slot, status);
-    }
-
-    /// What belongs to no command, or to a part of one.
-    #[cold]
-    fn completed_in_part(&mut self, device: usize, tag: Tag, status: Status) {
-        if tag == FLUSH_TAG {
-            self.flushed(device, status);
-        } else {
-            self.deallocate.completed(status);
-        }
     }
 
     #[cold]
@@ -394,30 +394,19 @@ impl PollGroup {
     }
 
     /// Posts a completion, or, while quiescing, forgets the command.
-    #[inline]
     fn complete(&mut self, index: usize, slot: SlotIndex, status: Status) {
         if status != Status::SUCCESS && !self.quiescing {
             self.report(index, slot, status);
         }
         let lane = &mut self.lanes[index];
         let completions = &mut self.completions[lane.cq];
-        let credit = lane.queue.credit();
         if self.quiescing {
-            completions.queue.hand_back(credit);
+            completions.queue.hand_back(lane.queue.credit());
             lane.queue.release(slot);
             return;
         }
-        let held = lane.queue.slot(slot);
-        let (head, id) = (lane.queue.head(), lane.queue.id());
-        let cqe = Cqe::new(0, head, id, held.cid(), status);
-        if completions.queue.post(credit, held, &cqe) {
-            held.release();
-            lane.queue.take_back(slot);
-        }
-        if completions.queue.vector().is_some() {
-            self.owing += usize::from(!completions.owed.is_owed());
-            completions.owed.add(self.now_ns);
-        }
+        lane.post(completions, slot, status);
+        self.owing += usize::from(completions.owe(self.now_ns));
     }
 
     #[cold]
@@ -460,17 +449,6 @@ impl PollGroup {
             self.memory_bad = true;
             self.event(GroupEvent::MemoryBad);
         }
-    }
-}
-
-/// The namespace that a command names.
-#[inline]
-fn device_of(devices: &mut [Option<Device>], nsid: Nsid) -> Result<&mut Device, Status> {
-    match devices.get_mut((nsid.0 as usize).wrapping_sub(1)) {
-        Some(Some(device)) => Ok(device),
-        // An identifier that exists but has nothing attached (NVMe Base 2.0, 3.2.1.5).
-        Some(None) => Err(Status::INVALID_FIELD),
-        None => Err(Status::INVALID_NAMESPACE),
     }
 }
 

@@ -38,4 +38,11 @@ impl CqSlots {
         self.0 = self.0.checked_sub(1)?;
         Some(CqSlot(()))
     }
+
+    /// Takes one in again that was not used.
+    #[inline]
+    pub fn put_back(&mut self, credit: CqSlot) {
+        let CqSlot(()) = credit;
+        self.0 += 1;
+    }
 }

@@ -145,6 +145,14 @@ impl SqBlock {
     }
 }
 
+impl SqBlock {
+    /// A command failed for the medium.
+    pub fn count_media_error(&self) {
+        let errors = self.media_errors.load(Relaxed);
+        self.media_errors.store(errors + 1, Relaxed);
+    }
+}
+
 /// [`CqBlock::interrupt`]: interrupts are enabled.
 const INTERRUPTS_ENABLED: u32 = 1 << 16;
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bdev::memory::{IoVecs, Iova, MemoryError};
 use bdev::{Io, Op};
 
-use super::{CompletionLane, Device, FLUSH_TAG, Lane, NO_LANE, PollGroup, SlotIndex, tag_of};
+use super::lane::{CompletionLane, Lane};
+use super::{Device, FLUSH_TAG, NO_LANE, PollGroup, SlotIndex, tag_of};
 use crate::namespace::Namespace;
 use crate::pcie::interrupt::Owed;
 use crate::pcie::message::{

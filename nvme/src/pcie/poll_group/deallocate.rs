@@ -8,7 +8,8 @@ use bdev::memory::IoVecs;
 use bdev::{Io, Op, Tag};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{PollGroup, SlotIndex, Start, device_of};
+use super::start::device_of;
+use super::{PollGroup, SlotIndex, Start};
 use crate::nvm::{self, check_range};
 use crate::pcie::prp::{self, DataError};
 use crate::pcie::sgl::{self, Piece};
