@@ -197,6 +197,7 @@ impl PollGroup {
             }
         };
         let before = self.lanes[index].queue.head();
+        self.lanes[index].queue.call_for(room.count());
         while let Some((slot, verdict)) = self.start_burst(index, &mut room) {
             if self.settle(index, slot, verdict) == Start::Stalled {
                 self.lanes[index].retry.push(slot);

@@ -39,6 +39,12 @@ impl CqSlots {
         Some(CqSlot(()))
     }
 
+    /// For how many.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.0
+    }
+
     /// Takes one in again that was not used.
     #[inline]
     pub fn put_back(&mut self, credit: CqSlot) {
