@@ -17,8 +17,10 @@ use crate::idle::{Idle, QUIET_NS};
 use crate::message::{ControllerId, Post, ReactorId, ToControl, ToReactor};
 use crate::roster::Roster;
 
-/// Passes between two looks at everything but I/O queues.
-const CONTROL_PASSES: u64 = 8;
+/// Passes without work between two looks at everything but I/O queues: about a microsecond.
+const CONTROL_PASSES: u32 = 64;
+/// How many of them a pass with work stands for.
+const BUSY_PASSES: u32 = 8;
 /// Messages taken from the inbox in one pass.
 const MESSAGES_MAX: usize = 64;
 
@@ -48,7 +50,8 @@ struct Reactor {
     /// When something last happened.
     busy_ns: u64,
     idle: Idle,
-    pass: u64,
+    /// Passes without work until the next look at everything else.
+    until_control: u32,
     exiting: bool,
 }
 
@@ -119,7 +122,7 @@ impl Reactor {
             now_ns: 0,
             busy_ns: 0,
             idle: seed.idle,
-            pass: 0,
+            until_control: CONTROL_PASSES,
             exiting: false,
         })
     }
@@ -128,13 +131,18 @@ impl Reactor {
     fn pass(&mut self) {
         let busy = self.poll_groups();
         self.context.flush();
+        let passes = match busy {
+            true => BUSY_PASSES,
+            false => 1,
+        };
+        self.until_control = self.until_control.saturating_sub(passes);
+        if self.until_control == 0 {
+            self.until_control = CONTROL_PASSES;
+            self.control(1);
+        }
         match busy {
             true => self.busy_ns = self.now_ns,
             false => self.rest(),
-        }
-        self.pass += 1;
-        if self.pass % CONTROL_PASSES == 0 {
-            self.control(1);
         }
     }
 
