@@ -25,7 +25,7 @@
 
 mod admin;
 pub mod namespace;
-mod nvm;
+pub mod nvm;
 pub mod pcie;
 pub mod spec;
 pub mod subsystem;

@@ -7,7 +7,7 @@ mod interrupt;
 pub mod message;
 pub mod poll_group;
 mod prp;
-pub(crate) mod queue;
+pub mod queue;
 mod registers;
 mod sgl;
 pub mod state;

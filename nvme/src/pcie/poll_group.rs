@@ -25,13 +25,14 @@ use bdev::memory::{GuestMemory, SharedPages};
 use bdev::{Channel, Completion, IoContext, Tag};
 
 use self::control::Waiting;
+pub use self::data::Data;
 use self::deallocate::Deallocate;
 use self::lane::{CompletionLane, Lane};
 use self::start::{Starter, Verdict};
 pub use self::watch::Rest;
 use self::watch::Watches;
 use super::message::{CommandError, ControllerView, FromGroup, GroupEvent, GroupId};
-use super::prp::DataError;
+pub use super::prp::DataError;
 use super::queue::{CqSlots, InvalidDoorbell, SlotIndex, SubmissionQueue};
 use super::state::{ControllerState, QUEUES_MAX};
 use crate::namespace::Namespace;

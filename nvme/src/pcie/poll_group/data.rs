@@ -9,21 +9,23 @@ use crate::pcie::sgl::{self, Piece};
 use crate::spec::Sqe;
 
 /// Where the data of commands is.
-pub(super) struct Data<'a> {
-    pub(super) memory: &'a GuestMemory,
-    pub(super) pool: &'a IoVecPool,
-    pub(super) page_shift: u8,
+pub struct Data<'a> {
+    /// What is mapped.
+    pub memory: &'a GuestMemory,
+    /// Lists for transfers of many pieces.
+    pub pool: &'a IoVecPool,
+    /// Memory pages have `1 << page_shift` bytes (CC.MPS).
+    pub page_shift: u8,
 }
 
 impl Data<'_> {
-    /// Finds the guest memory of a transfer by the command's data pointer.
+    /// Finds the guest memory of a transfer by the command's data pointer, and appends it to
+    /// `iovecs`.
+    ///
+    /// # Errors
+    /// A status where the data pointer breaks a rule, or a shortage that may pass.
     #[inline(always)]
-    pub(super) fn gather(
-        &self,
-        sqe: &Sqe,
-        block: &Block,
-        iovecs: &mut IoVecs,
-    ) -> Result<(), DataError> {
+    pub fn gather(&self, sqe: &Sqe, block: &Block, iovecs: &mut IoVecs) -> Result<(), DataError> {
         let Data {
             memory,
             pool,
