@@ -130,6 +130,9 @@ pub(crate) struct MicroOptions {
     #[arg(long, value_name = "N", default_value_t = 1_000_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub(crate) commands: u32,
+    /// Print each case and the function that it measures, for callgrind, and measure nothing
+    #[arg(long, conflicts_with_all = ["case", "commands"])]
+    pub(crate) list: bool,
 }
 
 const REPORT_HELP: &str = "\

@@ -62,6 +62,10 @@ fn carry_out(cli: Cli) -> ExitCode {
         Command::Hold(options) => hold::run(&options).map_err(Into::into),
         Command::Identify(options) => identify::run(&options).map(|()| true).map_err(Into::into),
         Command::Limits(options) => limits::run(&options).map_err(Into::into),
+        Command::Micro(options) if options.list => {
+            micro::list();
+            Ok(true)
+        }
         Command::Micro(options) => micro::run(options.case, options.commands)
             .map(|()| true)
             .map_err(Into::into),

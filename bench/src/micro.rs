@@ -1,14 +1,18 @@
 //! What a command costs where no other core takes part: a host and a poll group take turns in one
 //! thread. The host fills a burst into the queue, the group makes passes until all of it is done.
 //!
-//! Only [`pass`] is measured. Under callgrind with `--toggle-collect='*micro::pass*'` its
-//! instructions are counted, which says the same on every machine, however busy.
+//! Of whole commands only [`pass`] is measured. The stages that a command goes through there are
+//! measured one by one as well, each in its function of [`stage`]. Under callgrind with
+//! `--toggle-collect='*micro::pass*'`, or another of these functions, its instructions are counted,
+//! which says the same however busy the machine is: `scripts/instructions` does that.
 
 mod case;
 mod group;
 mod host;
+mod parts;
+mod stage;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum as _;
 use nvme::pcie::poll_group::PollGroup;
@@ -17,10 +21,11 @@ use nvme::spec::Status;
 pub(crate) use self::case::Case;
 use self::group::Group;
 use self::host::BURST;
+use self::parts::Parts;
 
-/// Controllers of the idle case, and queues of each.
-const IDLE_CONTROLLERS: u32 = 64;
-const IDLE_QUEUES: u16 = 16;
+/// Controllers of the scan, and queues of each.
+const SCAN_CONTROLLERS: u32 = 64;
+const SCAN_QUEUES: u16 = 16;
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,15 @@ pub(crate) fn run(wanted: Option<Case>, commands: u32) -> Result<(), MicroError>
     Ok(())
 }
 
+/// Prints the name of each case and the function that it measures.
+pub(crate) fn list() {
+    for case in Case::value_variants() {
+        if let Some(value) = case.to_possible_value() {
+            println!("{} {}", value.get_name(), case.function());
+        }
+    }
+}
+
 /// What a case costs.
 struct Cost {
     /// How often it was done.
@@ -65,15 +79,27 @@ struct Cost {
 
 /// Does a case for this many commands, or a few more.
 fn measure(case: Case, commands: u32) -> Result<Cost, MicroError> {
-    if case == Case::Idle {
-        return measure_idle(commands);
+    if case == Case::Scan {
+        return scan(commands);
+    }
+    if let Some(stage) = case.stage() {
+        let mut parts = Parts::new(case)?;
+        return bursts(case, commands, || parts.burst(stage));
     }
     let mut group = Group::new(case, 1)?;
+    bursts(case, commands, || group.burst())
+}
+
+/// Does a burst as often as it takes.
+fn bursts(
+    case: Case,
+    commands: u32,
+    mut burst: impl FnMut() -> Result<Duration, Status>,
+) -> Result<Cost, MicroError> {
     let bursts = commands.div_ceil(BURST);
     let mut total = 0;
     for _ in 0..bursts {
-        let time = group.burst();
-        let time = time.map_err(|status| MicroError::Failed { case, status })?;
+        let time = burst().map_err(|status| MicroError::Failed { case, status })?;
         total += time.as_nanos();
     }
     let steps = bursts * BURST;
@@ -81,10 +107,10 @@ fn measure(case: Case, commands: u32) -> Result<Cost, MicroError> {
     Ok(Cost { steps, ns })
 }
 
-fn measure_idle(looks: u32) -> Result<Cost, MicroError> {
-    let groups = (0..IDLE_CONTROLLERS).map(|_| Group::new(Case::Idle, IDLE_QUEUES));
+fn scan(looks: u32) -> Result<Cost, MicroError> {
+    let groups = (0..SCAN_CONTROLLERS).map(|_| Group::new(Case::Scan, SCAN_QUEUES));
     let mut groups = groups.collect::<Result<Vec<_>, _>>()?;
-    let queues = IDLE_CONTROLLERS * u32::from(IDLE_QUEUES);
+    let queues = SCAN_CONTROLLERS * u32::from(SCAN_QUEUES);
     let rounds = looks.div_ceil(queues);
     let begun = Instant::now();
     for _ in 0..rounds {
@@ -96,7 +122,7 @@ fn measure_idle(looks: u32) -> Result<Cost, MicroError> {
     Ok(Cost { steps, ns })
 }
 
-/// One pass: all that is measured.
+/// One pass: all that is measured of whole commands.
 #[inline(never)]
 fn pass(group: &mut PollGroup) {
     group.poll(0);

@@ -28,7 +28,7 @@ impl Group {
             id: GroupId(0),
             state: ControllerState::new(queues, ENTRIES as u16)?,
             doorbells: Arc::clone(&host.doorbells),
-            view: Arc::new(view(case.disk()?)),
+            view: Arc::new(view(&namespace(case.disk()?))),
         };
         let mut group = PollGroup::new(seed, IoContext::new(IoLimits::default())?);
         let pairs = (1..=queues).map(QueueId).flat_map(|id| {
@@ -58,11 +58,16 @@ impl Group {
     }
 }
 
-/// A controller whose namespace 1 is this disk.
-pub(super) fn view(disk: Arc<dyn Bdev>) -> ControllerView {
+/// A disk as a controller's first namespace.
+pub(super) fn namespace(disk: Arc<dyn Bdev>) -> Arc<Namespace> {
+    Arc::new(Namespace::new(Nsid(1), disk, false))
+}
+
+/// A controller with this namespace.
+pub(super) fn view(namespace: &Arc<Namespace>) -> ControllerView {
     ControllerView {
         number: 1,
-        namespaces: vec![Some(Arc::new(Namespace::new(Nsid(1), disk, false)))],
+        namespaces: vec![Some(Arc::clone(namespace))],
         vectors: Vec::new(),
         coalescing: Coalescing::default(),
         uncoalesced: Vec::new(),

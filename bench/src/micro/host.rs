@@ -135,7 +135,8 @@ impl Host {
         self.entry(self.head + BURST - 1).phase() == self.phase
     }
 
-    fn entry(&self, index: u32) -> Cqe {
+    /// An entry of its completion queue.
+    pub(super) fn entry(&self, index: u32) -> Cqe {
         Cqe::from_words([self.cq.load(index, 0), self.cq.load_acquire(index, 1)])
     }
 
