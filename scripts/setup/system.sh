@@ -1,4 +1,5 @@
-# What comes from the system's own apt: a linker, and cargo where PATH has none that is new enough.
+# What comes from the system's own apt: a linker, and cargo where PATH has none that is new enough;
+# valgrind for those who count instructions.
 
 rust_needed=1.85
 debians_cargo=
@@ -71,6 +72,8 @@ candidate_of() {
 cargo_advice="cargo $rust_needed or newer is needed; neither PATH nor this system's apt has it.
 This command installs it, for you alone:
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . ~/.cargo/env"
+
+set_up_valgrind() { [ -n "$(type -P valgrind)" ] || install_system valgrind; }
 
 # The two cargo commands that only scripts/test needs.
 set_up_lints() {
