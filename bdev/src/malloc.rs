@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::claims::{Claimant, Claims, Mode};
 use crate::completions::CompletionQueue;
-use crate::memory::{Arena, IoVecs, PageKind};
+use crate::memory::{Arena, IoVecs, Nodes, PageKind, Placement};
 use crate::{
     Bdev, Channel, Completion, Error, Features, Geometry, Io, IoContext, Op, Status, Tag,
     derived_uuid,
@@ -76,6 +76,16 @@ impl Malloc {
     /// [`Error::Config`] for a size or block size that no disk has, [`Error::Memory`] when there is
     /// not that much memory.
     pub fn new(config: MallocConfig) -> Result<Arc<Malloc>, Error> {
+        Malloc::on_nodes(config, &Nodes::default())
+    }
+
+    /// As [`new`](Self::new), with its memory on the nodes of the reactors that will use it; none
+    /// where it does not matter. A node without room is no error, and is said in the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn on_nodes(config: MallocConfig, nodes: &Nodes) -> Result<Arc<Malloc>, Error> {
         let MallocConfig {
             name,
             uuid,
@@ -83,7 +93,7 @@ impl Malloc {
             block_size,
         } = config;
         let geometry = Geometry::for_size(&name, size, block_size)?;
-        let arena = Arena::new(size).map_err(|error| Error::Memory {
+        let arena = Arena::on_nodes(size, nodes).map_err(|error| Error::Memory {
             name: name.clone(),
             bytes: size,
             reason: error.to_string(),
@@ -94,6 +104,7 @@ impl Malloc {
             PageKind::Normal => "normal pages",
         };
         tracing::info!("disk {name}: {size} bytes of memory in {pages}");
+        log_placement(&name, arena.placement(), nodes);
         let uuid = uuid.unwrap_or_else(|| derived_uuid("malloc", &name, None));
         Ok(Arc::new(Malloc {
             name,
@@ -113,6 +124,20 @@ impl Malloc {
     /// A position in bytes. Nothing overflows: requests that are not within the disk end before.
     fn offset(&self, lba: u64) -> u64 {
         lba * u64::from(self.geometry.block_size)
+    }
+}
+
+fn log_placement(name: &str, placement: Placement, nodes: &Nodes) {
+    match placement {
+        Placement::Anywhere => {}
+        Placement::AsAsked => tracing::info!("disk {name}: its memory is on node {nodes}"),
+        Placement::Elsewhere { percent } => tracing::warn!(
+            "disk {name}: {percent} % of its memory is on other nodes than {nodes}, where its \
+             reactors are: there is no room, or not enough of its huge pages are reserved there"
+        ),
+        Placement::Refused(error) => {
+            tracing::warn!("disk {name}: its memory is not on node {nodes}: {error}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
 use super::map::{HUGE_PAGE_BYTES, Map};
-use super::{IoVecs, MapError, PAGE_BYTES, PageKind, available, copy};
+use super::{IoVecs, MapError, Nodes, PAGE_BYTES, PageKind, Placement, available, copy, numa};
 
 /// The longest arena: far more than machines have, and far less than addresses.
 const ARENA_BYTES_MAX: u64 = 16 << 40;
@@ -24,6 +24,7 @@ pub struct Arena {
     map: Map,
     len: usize,
     page_kind: PageKind,
+    placement: Placement,
 }
 
 impl Arena {
@@ -36,19 +37,31 @@ impl Arena {
     /// [`MapError::NoMemory`] when the machine or a limit on the process does not have as much to
     /// give, [`MapError::Os`] when the kernel refuses.
     pub fn new(len: u64) -> Result<Arena, MapError> {
+        Arena::on_nodes(len, &Nodes::default())
+    }
+
+    /// As [`new`](Self::new), on these nodes as far as they have room: in turns if there are
+    /// several, on any if there are none. What came of it is its [`placement`](Self::placement).
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn on_nodes(len: u64, nodes: &Nodes) -> Result<Arena, MapError> {
         if len > ARENA_BYTES_MAX {
             return Err(too_large(len));
         }
         let len = len as usize;
         let size = len.max(1).next_multiple_of(HUGE_PAGE_BYTES);
-        let (map, page_kind) = match populated(size, PageKind::Huge) {
-            Ok(map) => (map, PageKind::Huge),
-            Err(_) => ordinary(size)?,
+        let (populated, page_kind) = match populated(size, PageKind::Huge, nodes) {
+            Ok(populated) => (populated, PageKind::Huge),
+            Err(_) => ordinary(size, nodes)?,
         };
+        let (map, placement) = populated;
         Ok(Arena {
             map,
             len,
             page_kind,
+            placement,
         })
     }
 
@@ -65,10 +78,12 @@ impl Arena {
         let len = len as usize;
         let size = len.max(1).next_multiple_of(PAGE_BYTES);
         enough(size)?;
+        let (map, placement) = populated(size, PageKind::Normal, &Nodes::default())?;
         Ok(Arena {
-            map: populated(size, PageKind::Normal)?,
+            map,
             len,
             page_kind: PageKind::Normal,
+            placement,
         })
     }
 
@@ -83,6 +98,12 @@ impl Arena {
     #[must_use]
     pub fn page_kind(&self) -> PageKind {
         self.page_kind
+    }
+
+    /// Whether it is on the nodes that were asked for.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.placement
     }
 
     /// Copies from `offset` on into the request's memory. False, with nothing done, if the arena
@@ -183,29 +204,38 @@ fn enough(size: usize) -> Result<(), MapError> {
 }
 
 /// Memory outside the pool of huge pages.
-fn ordinary(size: usize) -> Result<(Map, PageKind), MapError> {
+fn ordinary(size: usize, nodes: &Nodes) -> Result<((Map, Placement), PageKind), MapError> {
     enough(size)?;
-    match populated(size, PageKind::Transparent) {
-        Ok(map) => Ok((map, PageKind::Transparent)),
+    match populated(size, PageKind::Transparent, nodes) {
+        Ok(populated) => Ok((populated, PageKind::Transparent)),
         // A kernel without transparent huge pages refuses the advice.
-        Err(_) => Ok((populated(size, PageKind::Normal)?, PageKind::Normal)),
+        Err(_) => Ok((populated(size, PageKind::Normal, nodes)?, PageKind::Normal)),
     }
 }
 
-/// A mapping with every page there. A kernel before 5.14 cannot do that at once; there the first
-/// touch does it page by page.
-fn populated(size: usize, page_kind: PageKind) -> Result<Map, MapError> {
+/// A mapping with every page there, and where they are. A kernel before 5.14 cannot do that at
+/// once; there the first touch does it page by page.
+fn populated(
+    size: usize,
+    page_kind: PageKind,
+    nodes: &Nodes,
+) -> Result<(Map, Placement), MapError> {
     let map = Map::anonymous(size, page_kind)?;
     if page_kind == PageKind::Normal {
         // A kernel that refuses does not join pages.
         let _ = map.advise(MmapAdvise::MADV_NOHUGEPAGE);
     }
+    // Before there are pages, which would have to move.
+    let asked = numa::prefer(&map, nodes);
     match map.advise(MmapAdvise::MADV_POPULATE_WRITE) {
         Err(MapError::Os {
             errno: Errno::EINVAL,
             ..
         })
-        | Ok(()) => Ok(map),
+        | Ok(()) => {
+            let placement = Placement::of(&map, nodes, asked);
+            Ok((map, placement))
+        }
         Err(error) => Err(error),
     }
 }
@@ -213,6 +243,7 @@ fn populated(size: usize, page_kind: PageKind) -> Result<Map, MapError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::NODES_MAX;
 
     #[test]
     fn an_arena_larger_than_the_machine_is_refused_and_not_tried() {
@@ -236,6 +267,23 @@ mod tests {
         for too_much in [ARENA_BYTES_MAX, ARENA_BYTES_MAX + 1] {
             assert!(Arena::in_base_pages(too_much).is_err());
         }
+    }
+
+    #[test]
+    fn a_node_that_is_not_there_is_said_and_does_not_keep_memory_from_coming() {
+        let on = |nodes: &[u32]| {
+            let arena = Arena::on_nodes(4 << 20, &nodes.iter().copied().collect()).unwrap();
+            assert!(arena.zero(0, 4 << 20));
+            arena.placement()
+        };
+        assert_eq!(on(&[]), Placement::Anywhere);
+        assert_eq!(on(&[NODES_MAX - 1, NODES_MAX - 2]), on(&[NODES_MAX - 1]));
+        assert!(matches!(on(&[NODES_MAX - 1]), Placement::Refused(_)));
+        // On a machine with several nodes it may be full.
+        assert!(matches!(
+            on(&[0]),
+            Placement::AsAsked | Placement::Elsewhere { .. }
+        ));
     }
 
     #[test]

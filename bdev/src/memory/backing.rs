@@ -10,7 +10,7 @@ use nix::sys::statfs;
 use nix::unistd;
 
 use super::map::{HUGE_PAGE_BYTES, Map};
-use super::{MapError, PAGE_BYTES, PageKind, sigbus};
+use super::{MapError, PAGE_BYTES, PageKind, PagesByNode, sigbus};
 
 /// How many files one registry maps at one time. QEMU uses one, a machine with NUMA nodes or
 /// hot-plugged memory a few more.
@@ -164,6 +164,21 @@ impl Backings {
         // A count of one is ours alone, and nobody else can raise it.
         self.open
             .retain(|(_, backing)| Arc::strong_count(backing) > 1);
+    }
+
+    /// Whether nothing is mapped.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// On which nodes the pages are that requests have used up to now, in a sample. One that only
+    /// its guest has touched is not known here: asking for it would be a touch.
+    #[must_use]
+    pub fn pages_by_node(&self) -> PagesByNode {
+        let good = self.open.iter().filter(|(_, backing)| !backing.bad());
+        let maps: Vec<&Map> = good.map(|(_, backing)| &backing.map).collect();
+        PagesByNode::sample(&maps)
     }
 
     /// How much of a file to map: all of it, since clients map memory piece by piece, or what is
@@ -389,6 +404,22 @@ mod tests {
         drop(backing);
         backings.collect();
         assert_eq!(backings.open.len(), 0);
+    }
+
+    #[test]
+    fn pages_that_nobody_here_has_used_are_on_no_node() {
+        const PAGES: u64 = 64;
+        let (fd, mut backings) = (file(PAGES), backings());
+        assert!(backings.is_empty());
+        // The guest's own use of them.
+        let pages = vec![1; (PAGES * PAGE) as usize];
+        nix::sys::uio::pwrite(&fd, &pages, 0).unwrap();
+        let backing = backings.open(fd, PAGES * PAGE, true).unwrap();
+        assert!(!backings.is_empty());
+        assert_eq!(backings.pages_by_node().count(), 0);
+        let advice = nix::sys::mman::MmapAdvise::MADV_POPULATE_WRITE;
+        backing.map.advise(advice).unwrap();
+        assert_eq!(backings.pages_by_node().count() as u64, PAGES);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | [`Buffer`], [`BufferPool`] | aligned memory of ours, for requests that need it               |
 //! | [`Arena`]                  | the blocks of a memory disk                                     |
 //! | [`SharedPages`]            | memory shared by descriptor: doorbells, durable state           |
+//! | [`Nodes`], [`PagesByNode`] | where in the machine (NUMA) memory is to be, and is             |
 //! | [`copy`]                   | bytes between requests and memory of ours                       |
 //! | [`install_sigbus_handler`] | what keeps a file that shrinks from killing the process         |
 //!
@@ -42,6 +43,7 @@ mod error;
 mod guest;
 mod iovec;
 mod map;
+mod numa;
 mod region;
 mod ring;
 mod shared;
@@ -55,6 +57,7 @@ pub use error::{MapError, MemoryError};
 pub use guest::{GuestMemory, REGIONS_MAX};
 pub use iovec::{IoVec, IoVecPool, IoVecs, SEGMENTS_MAX};
 pub use map::PageKind;
+pub use numa::{NODES_MAX, Nodes, PagesByNode, Placement, is_chosen_by_starter};
 pub use region::{MemoryRegion, Protection};
 pub use ring::GuestRing;
 pub use shared::{Seal, SharedPages, SharedSlice, SharedValue};

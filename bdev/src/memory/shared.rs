@@ -15,7 +15,7 @@ use nix::unistd;
 use zerocopy::{FromBytes, KnownLayout};
 
 use super::map::Map;
-use super::{Iova, MapError, PAGE_BYTES, sigbus};
+use super::{Iova, MapError, Nodes, PAGE_BYTES, numa, sigbus};
 
 /// What becomes of new pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +118,16 @@ impl SharedPages {
         self.fd.as_fd()
     }
 
+    /// Has the pages come from these nodes, and move there, as far as they have room. The file
+    /// remembers it for whoever touches them first.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Os`] when the kernel has no such node for us; all else stays as it is.
+    pub fn prefer(&self, nodes: &Nodes) -> Result<(), MapError> {
+        numa::prefer(&self.map, nodes)
+    }
+
     /// How many bytes there are.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "empty pages are never made")]
@@ -175,7 +185,7 @@ impl SharedPages {
         Some(SharedSlice {
             start: pairs.as_ptr(),
             count,
-            _pages: Arc::clone(self),
+            pages: Arc::clone(self),
         })
     }
 
@@ -198,7 +208,7 @@ impl SharedPages {
             .then(|| SharedSlice {
                 start: self.map.address().as_ptr().wrapping_add(byte_offset).cast(),
                 count,
-                _pages: Arc::clone(self),
+                pages: Arc::clone(self),
             })
     }
 
@@ -251,7 +261,7 @@ impl SharedPages {
 pub struct SharedSlice<T> {
     start: *const T,
     count: usize,
-    _pages: Arc<SharedPages>,
+    pages: Arc<SharedPages>,
 }
 
 // SAFETY: it is a counted reference to a `[T]`, and `T` is `Sync` (a bound of the only
@@ -261,6 +271,12 @@ unsafe impl<T: Sync> Send for SharedSlice<T> {}
 unsafe impl<T: Sync> Sync for SharedSlice<T> {}
 
 impl<T> SharedSlice<T> {
+    /// What it is a slice of.
+    #[must_use]
+    pub fn pages(&self) -> &Arc<SharedPages> {
+        &self.pages
+    }
+
     /// The same pages, and of the values those from `first` on, `count` of them. None past the
     /// end.
     #[must_use]
@@ -269,7 +285,7 @@ impl<T> SharedSlice<T> {
         (end <= self.count).then(|| SharedSlice {
             start: self.start.wrapping_add(first),
             count,
-            _pages: Arc::clone(&self._pages),
+            pages: Arc::clone(&self.pages),
         })
     }
 }
@@ -346,6 +362,22 @@ mod tests {
                 .iter()
                 .all(|word| word.load(Ordering::Relaxed) == 0)
         );
+    }
+
+    #[test]
+    fn a_file_remembers_its_node_for_every_process() {
+        let first = pages(Seal::State);
+        first.store_u32(0, 7, Ordering::Relaxed);
+        first.prefer(&[0].into_iter().collect()).unwrap();
+        let fd = first.fd().try_clone_to_owned().unwrap();
+        let second = SharedPages::from_fd(fd, 0, 8192).unwrap();
+        let maps = std::fs::read_to_string("/proc/self/numa_maps").unwrap();
+        for map in [&first.map, &second.map] {
+            let start = format!("{:x} prefer:0 ", map.address().as_ptr().addr());
+            assert!(maps.lines().any(|line| line.starts_with(&start)), "{maps}");
+        }
+        assert!(first.prefer(&[1000].into_iter().collect()).is_err());
+        assert_eq!(second.load_u32(0, Ordering::Relaxed), 7);
     }
 
     #[test]
