@@ -5,7 +5,6 @@
 
 mod cgroup;
 mod cores;
-mod host;
 mod kernel;
 mod memory;
 #[cfg(test)]
@@ -15,8 +14,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use self::host::Host;
 use crate::cpu::{self, CoreMask};
+use crate::host::Host;
 
 /// What a finding means for latency.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,7 +90,7 @@ pub fn run(mask: Option<&CoreMask>) -> anyhow::Result<bool> {
 fn examine(host: &Host, mask: &CoreMask) -> Vec<Finding> {
     let mut findings = cores::findings(host, mask);
     findings.extend(cgroup::findings(host, mask));
-    findings.extend(memory::findings(host));
+    findings.extend(memory::findings(host, mask));
     findings.extend(kernel::findings(host));
     findings
 }

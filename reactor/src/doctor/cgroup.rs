@@ -2,9 +2,9 @@
 
 use std::path::{Component, Path};
 
-use super::host::Host;
 use super::{Finding, Level};
 use crate::cpu::CoreMask;
+use crate::host::Host;
 
 pub fn findings(host: &Host, mask: &CoreMask) -> Vec<Finding> {
     vec![quota(host), cpuset(host, mask)]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::host::Host;
 use super::{Finding, Level};
 use crate::cpu::CoreMask;
+use crate::host::Host;
+use crate::numa;
 
 const CPU: &str = "sys/devices/system/cpu";
 /// An idle state that takes longer to leave than this delays a guest's vCPU.
@@ -112,12 +113,7 @@ fn siblings(host: &Host, mask: &CoreMask) -> Finding {
 }
 
 fn nodes(host: &Host, mask: &CoreMask) -> Finding {
-    let on = |core: usize| {
-        let names = host.names(&format!("{CPU}/cpu{core}")).into_iter();
-        let mut numbers = names.filter_map(|name| name.strip_prefix("node")?.parse::<u32>().ok());
-        numbers.next()
-    };
-    let Some(nodes) = mask.cores().map(on).collect::<Option<BTreeSet<u32>>>() else {
+    let Some(nodes) = numa::of_cores(host, mask) else {
         return Finding::unknown("NUMA nodes");
     };
     let level = if nodes.len() > 1 {
@@ -125,9 +121,10 @@ fn nodes(host: &Host, mask: &CoreMask) -> Finding {
     } else {
         Level::Ok
     };
-    let is: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-    Finding::new(level, "NUMA nodes", is.join(","))
-        .should("one", "one process for each node: numactl -N NODE -m NODE")
+    Finding::new(level, "NUMA nodes", nodes.to_string()).should(
+        "one, or one for each controller",
+        "choose -m, or cores= of each --controller, on one node",
+    )
 }
 
 /// Reactors never idle; the vCPUs that wait for them do.

@@ -1,7 +1,7 @@
 //! The kernel: version, clock, what it allows, what it adds.
 
-use super::host::Host;
 use super::{Finding, Level};
+use crate::host::Host;
 
 pub fn findings(host: &Host) -> Vec<Finding> {
     vec![

@@ -1,14 +1,16 @@
 //! Huge pages and limits of the process.
 
-use super::host::Host;
 use super::{Finding, Level};
+use crate::cpu::CoreMask;
+use crate::host::Host;
+use crate::numa;
 
 const MEMLOCK_BYTES_MIN: u64 = 64 << 20;
 const FILES_MIN: u64 = 4096;
 
-pub fn findings(host: &Host) -> Vec<Finding> {
+pub fn findings(host: &Host, mask: &CoreMask) -> Vec<Finding> {
     vec![
-        reserved(host),
+        reserved(host, mask),
         transparent(host, "THP", "enabled", "madvise"),
         transparent(host, "THP of shmem", "shmem_enabled", "advise"),
         limit(host, "memlock", "Max locked memory", MEMLOCK_BYTES_MIN)
@@ -18,13 +20,30 @@ pub fn findings(host: &Host) -> Vec<Finding> {
     ]
 }
 
-fn reserved(host: &Host) -> Finding {
-    let Some(pages) = host.number("proc/sys/vm/nr_hugepages") else {
+/// Disks take them from the node of their reactors, where there are several.
+fn reserved(host: &Host, mask: &CoreMask) -> Finding {
+    let several = numa::has_several(host).then(|| numa::of_cores(host, mask));
+    let Some(nodes) = several.flatten() else {
+        let pages = host.number("proc/sys/vm/nr_hugepages");
+        return reserved_pages(pages, "reserved", "sysctl vm.nr_hugepages=1024");
+    };
+    let on_node = |node| {
+        let size = "hugepages/hugepages-2048kB/nr_hugepages";
+        host.number(&format!("sys/devices/system/node/node{node}/{size}"))
+    };
+    let fewest = nodes.iter().map(|node| (on_node(node), node)).min();
+    let (pages, node) = fewest.unwrap_or_default();
+    let mend = format!("numactl -m {node} sysctl vm.nr_hugepages_mempolicy=1024");
+    reserved_pages(pages, &format!("reserved on node {node}"), &mend)
+}
+
+fn reserved_pages(pages: Option<i64>, place: &str, mend: &str) -> Finding {
+    let Some(pages) = pages else {
         return Finding::unknown("huge pages");
     };
     let level = if pages > 0 { Level::Ok } else { Level::Better };
-    Finding::new(level, "huge pages", format!("{pages} reserved"))
-        .should("enough for malloc disks", "sysctl vm.nr_hugepages=1024")
+    Finding::new(level, "huge pages", format!("{pages} {place}"))
+        .should("enough for malloc disks", mend)
 }
 
 fn transparent(host: &Host, what: &'static str, file: &str, mode: &'static str) -> Finding {

@@ -201,6 +201,26 @@ fn every_core_of_the_mask_counts() {
 }
 
 #[test]
+fn huge_pages_are_to_be_on_every_node_of_the_mask() {
+    let pages = |node: u32, pages| {
+        let folder = format!("sys/devices/system/node/node{node}/hugepages");
+        (format!("{folder}/hugepages-2048kB/nr_hugepages"), pages)
+    };
+    let nodes = [pages(0, "0"), pages(1, "8"), pages(2, "4")];
+    let mut files: Vec<(&str, &str)> = nodes.iter().map(|(path, n)| (&path[..], *n)).collect();
+    files.extend([("CPU/cpu2/node1/x", ""), ("proc/sys/vm/nr_hugepages", "9")]);
+    // Where the other core is, nobody knows.
+    expect("huge pages", Level::Ok, &files);
+    let near = [&files[..], &[("CPU/cpu3/node1/x", "")]].concat();
+    expect("huge pages", Level::Ok, &near);
+    let far = [&files[..], &[("CPU/cpu3/node0/x", "")]].concat();
+    expect("huge pages", Level::Better, &far);
+    let text = table(&look(&far), &mask());
+    assert!(text.contains("0 reserved on node 0 "), "{text}");
+    assert!(text.contains("numactl -m 0 sysctl"), "{text}");
+}
+
+#[test]
 fn a_quota_is_found_in_any_group_up_to_the_root() {
     let own = ("proc/self/cgroup", "0::/a/b\n");
     let free = ("sys/fs/cgroup/a/b/cpu.max", "max 100000");
