@@ -3,6 +3,7 @@
 
 mod disks;
 mod identity;
+mod nodes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use nvme::subsystem::{Names, Subsystem};
 
 use self::disks::Disks;
 use self::identity::Identity;
+use self::nodes::ControllerNodes;
 use crate::config::{Config, ControllerConfig};
 use crate::control::Control;
 use crate::cpu::{CoreLocks, CoreMask};
@@ -70,7 +72,9 @@ impl Target {
                 &permissions(config, controller),
             )?);
         }
-        let disks = Disks::open(&config.bdevs)?;
+        let nodes = ControllerNodes::of_machine(config, mask);
+        nodes.warn(config);
+        let disks = Disks::open(&config.bdevs, |name| nodes.of_disk(config, name))?;
         let subsystems = subsystems(config, &identities, &disks)?;
         let mut prepared = Vec::new();
         for (index, (socket, identity)) in sockets.into_iter().zip(identities).enumerate() {
@@ -83,6 +87,9 @@ impl Target {
             let shape = shape(controller, cntlid.count() as u16 + 1, reactors.len() as u16);
             let parts = parts(shape, subsystem)
                 .with_context(|| format!("controller {}", identity.socket.display()))?;
+            for pages in [&parts.doorbells, parts.state.pages()] {
+                nodes.draw_near(index, pages);
+            }
             prepared.push(Prepared {
                 identity,
                 socket,

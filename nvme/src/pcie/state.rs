@@ -418,6 +418,11 @@ impl ControllerState {
         tables.ok_or(short)
     }
 
+    /// The pages that it is in.
+    pub fn pages(&self) -> &Arc<SharedPages> {
+        self.header.pages()
+    }
+
     /// Most entries of an I/O queue.
     pub fn depth(&self) -> u16 {
         self.header[0].depth.load(Relaxed) as u16

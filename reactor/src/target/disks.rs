@@ -6,6 +6,7 @@ use anyhow::Context;
 use bdev::Bdev;
 use bdev::file::{File, FileConfig};
 use bdev::malloc::{Malloc, MallocConfig};
+use bdev::memory::Nodes;
 use bdev::null::{Null, NullConfig};
 
 use crate::config::{BdevConfig, BdevKind};
@@ -19,24 +20,24 @@ pub struct Disks {
 }
 
 impl Disks {
-    /// Opens every disk.
+    /// Opens every disk, with its memory on the nodes that go with its name.
     ///
     /// # Errors
     /// The first that cannot be opened.
-    pub fn open(configs: &[BdevConfig]) -> anyhow::Result<Disks> {
+    pub fn open(configs: &[BdevConfig], nodes_of: impl Fn(&str) -> Nodes) -> anyhow::Result<Disks> {
         let mut disks = Disks {
             bdevs: Vec::new(),
             files: Vec::new(),
         };
         for config in configs {
-            let bdev = disks.open_one(config)?;
+            let bdev = disks.open_one(config, &nodes_of(&config.name))?;
             tracing::info!(bdev = bdev.name(), uuid = %bdev.uuid(), "disk opened");
             disks.bdevs.push(bdev);
         }
         Ok(disks)
     }
 
-    fn open_one(&mut self, config: &BdevConfig) -> anyhow::Result<Arc<dyn Bdev>> {
+    fn open_one(&mut self, config: &BdevConfig, nodes: &Nodes) -> anyhow::Result<Arc<dyn Bdev>> {
         let (name, uuid, block_size) = (config.name.clone(), config.uuid, config.block_size);
         Ok(match config.kind.clone() {
             BdevKind::Null { size } => {
@@ -48,12 +49,15 @@ impl Disks {
                     block_size,
                 })?
             }
-            BdevKind::Malloc { size } => Malloc::new(MallocConfig {
-                name,
-                uuid,
-                size,
-                block_size,
-            })?,
+            BdevKind::Malloc { size } => {
+                let config = MallocConfig {
+                    name,
+                    uuid,
+                    size,
+                    block_size,
+                };
+                Malloc::on_nodes(config, nodes)?
+            }
             BdevKind::File {
                 path,
                 size,
