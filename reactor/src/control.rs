@@ -1,5 +1,7 @@
 //! The control thread: everything that can block, outside the cores that poll.
 
+mod far_memory;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,6 +11,7 @@ use anyhow::{Context, bail};
 use bdev::Bdev;
 use bdev::memory::{Backings, MemoryPolicy};
 
+pub use self::far_memory::FarMemory;
 use crate::closer::Closers;
 use crate::listener::BoundSocket;
 use crate::message::{OpenMemory, Post, ReactorId, ToControl, ToReactor};
@@ -18,6 +21,9 @@ use crate::signal::Stop;
 const NAP: Duration = Duration::from_millis(100);
 /// How often guest memory that nobody uses any more is unmapped.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it looks then where guest memory is: a look takes less than a millisecond, and clients
+/// wait for this thread.
+const LOOKS_MAX: usize = 16;
 /// How long controllers may take to come to rest when the daemon stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -27,6 +33,8 @@ pub struct Control {
     pub threads: Vec<JoinHandle<()>>,
     pub sockets: Vec<BoundSocket>,
     pub bdevs: Vec<Arc<dyn Bdev>>,
+    /// For each controller the memory of its clients, on machines where that can be far.
+    pub far_memory: Vec<FarMemory>,
     /// For each controller the files of its client: what one client gives, and the limits that
     /// it reaches, are nothing to another.
     backings: Vec<Backings>,
@@ -44,6 +52,7 @@ impl Control {
             threads: Vec::new(),
             sockets: Vec::new(),
             bdevs: Vec::new(),
+            far_memory: Vec::new(),
             backings: post.places.iter().map(|_| Backings::new(policy)).collect(),
             post,
             collected: Instant::now(),
@@ -102,6 +111,17 @@ impl Control {
         if self.collected.elapsed() >= COLLECT_INTERVAL {
             self.backings.iter_mut().for_each(Backings::collect);
             self.collected = Instant::now();
+            self.look_for_far_memory();
+        }
+    }
+
+    fn look_for_far_memory(&mut self) {
+        let mut looks = 0;
+        for (memory, backings) in self.far_memory.iter_mut().zip(&self.backings) {
+            looks += usize::from(memory.look(backings, self.collected));
+            if looks == LOOKS_MAX {
+                return;
+            }
         }
     }
 

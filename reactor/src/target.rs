@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use bdev::memory::{MemoryPolicy, Seal, SharedPages};
+use bdev::memory::{MemoryPolicy, Nodes, Seal, SharedPages};
 use bdev::{Bdev, IoLimits};
 use nvme::namespace::Namespace;
 use nvme::pcie::controller::{ControllerConfig as Shape, ControllerParts, DoorbellBuffer};
@@ -23,7 +23,7 @@ use self::disks::Disks;
 use self::identity::Identity;
 use self::nodes::ControllerNodes;
 use crate::config::{Config, ControllerConfig};
-use crate::control::Control;
+use crate::control::{Control, FarMemory};
 use crate::cpu::{CoreLocks, CoreMask};
 use crate::endpoint::EndpointSeed;
 use crate::idle::Idle;
@@ -50,6 +50,7 @@ struct Prepared {
     socket: BoundSocket,
     parts: ControllerParts,
     reactors: Vec<ReactorId>,
+    nodes: Nodes,
 }
 
 impl Target {
@@ -95,6 +96,7 @@ impl Target {
                 socket,
                 parts,
                 reactors,
+                nodes: nodes.of_controller(index),
             });
         }
         Target::start(config, mask, prepared, disks, locks)
@@ -131,6 +133,9 @@ impl Target {
         control.wait_until_running()?;
         let mut identities = Vec::new();
         for controller in prepared {
+            let socket = controller.identity.socket.display().to_string();
+            let memory = FarMemory::new(socket, controller.nodes);
+            control.far_memory.push(memory);
             identities.push(controller.identity);
             control.sockets.push(controller.socket);
         }
