@@ -23,12 +23,13 @@ enum Start {
 #[derive(Clone)]
 pub(crate) struct Machine {
     start: Start,
-    image: &'static str,
+    image: PathBuf,
     /// Those beyond the test bed's.
     kernel_arguments: String,
     disks: Vec<&'static str>,
     iommu: bool,
     has_slot: bool,
+    has_two_nodes: bool,
 }
 
 impl Machine {
@@ -36,11 +37,12 @@ impl Machine {
     pub(crate) fn new() -> Machine {
         Machine {
             start: Start::Kernel,
-            image: "initramfs.cpio",
+            image: PathBuf::from("initramfs.cpio"),
             kernel_arguments: "bellwire=agent".to_owned(),
             disks: Vec::new(),
             iommu: false,
             has_slot: false,
+            has_two_nodes: false,
         }
     }
 
@@ -63,9 +65,22 @@ impl Machine {
     /// A machine with what it takes to make a disk bootable (`/etc/bellwire/install DISK`).
     pub(crate) fn installer() -> Machine {
         Machine {
-            image: "installer.cpio",
+            image: PathBuf::from("installer.cpio"),
             ..Machine::new()
         }
+    }
+
+    /// Has the kernel unpack this image, of the test bed or at a path of its own.
+    pub(crate) fn image(mut self, image: PathBuf) -> Machine {
+        self.image = image;
+        self
+    }
+
+    /// Puts each processor on a node (NUMA) of its own, the second with a quarter of the memory. No
+    /// disk can be attached then.
+    pub(crate) fn two_nodes(mut self) -> Machine {
+        self.has_two_nodes = true;
+        self
     }
 
     /// Attaches the controller behind this socket in the test's folder.
@@ -95,14 +110,25 @@ impl Machine {
     /// QEMU's arguments; its sockets and the console's log are put into the test's folder.
     pub(crate) fn qemu_arguments(&self, stage: &Stage, paths: &Paths) -> Vec<OsString> {
         let mut arguments = Arguments::default();
-        arguments.add("-nodefaults -no-user-config -display none -smp 2");
+        arguments.add("-nodefaults -no-user-config -display none");
         arguments.add(if stage.has_kvm() {
             "-accel kvm -cpu host"
         } else {
             "-accel tcg,thread=multi -cpu max"
         });
-        arguments.add("-machine q35,memory-backend=memory");
-        arguments.add("-object memory-backend-memfd,id=memory,size=1G,share=on");
+        if self.has_two_nodes {
+            // Cores of one socket are on one node.
+            arguments.add("-machine q35 -m 1G -smp 2,sockets=2");
+            for (node, size) in [(0, "768M"), (1, "256M")] {
+                arguments.add(&format!(
+                    "-object memory-backend-ram,id=memory{node},size={size} \
+                     -numa node,nodeid={node},cpus={node},memdev=memory{node}"
+                ));
+            }
+        } else {
+            arguments.add("-machine q35,memory-backend=memory -smp 2");
+            arguments.add("-object memory-backend-memfd,id=memory,size=1G,share=on");
+        }
         arguments.option("-serial", "file:", &paths.console);
         arguments.add("-chardev");
         arguments.path("socket,id=agent,server=on,wait=off,path=", &paths.agent);
@@ -129,7 +155,7 @@ impl Machine {
         match self.start {
             Start::Kernel => {
                 arguments.option("-kernel", "", &stage.testbed("vmlinux"));
-                arguments.option("-initrd", "", &stage.testbed(self.image));
+                arguments.option("-initrd", "", &stage.testbed(&self.image));
                 let common = fs::read_to_string(stage.testbed("kernel_arguments"));
                 let common = common.expect("kernel_arguments in the test bed: run ./scripts/test");
                 let all = format!("{} {}", common.trim(), self.kernel_arguments);

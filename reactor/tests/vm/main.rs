@@ -9,8 +9,10 @@
 //! With `BELLWIRE_LONG` set in the environment what is done under load is done many more times.
 
 mod agent;
+mod archive;
 mod firmware;
 mod machine;
+mod nodes;
 mod options;
 mod process;
 mod qmp;

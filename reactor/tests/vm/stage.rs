@@ -40,8 +40,8 @@ impl Stage {
         self.dir.path()
     }
 
-    /// A file of the test bed, which the set-up made.
-    pub(crate) fn testbed(&self, file: &str) -> PathBuf {
+    /// A file of the test bed, which the set-up made; a path that is whole stays what it is.
+    pub(crate) fn testbed(&self, file: impl AsRef<Path>) -> PathBuf {
         self.testbed.join(file)
     }
 
