@@ -78,7 +78,8 @@ impl Agent {
         let mut filled = 0;
         while filled < length {
             self.wait_for_bytes(deadline)?;
-            filled += self.stream.read(&mut bytes[filled..])?;
+            let buffered = self.stream.buffer().len().min(length - filled);
+            filled += self.stream.read(&mut bytes[filled..filled + buffered])?;
         }
         Ok(bytes)
     }
@@ -91,6 +92,8 @@ impl Agent {
         match self.stream.fill_buf() {
             Ok([]) => Err(unexpected("QEMU has gone".to_owned())),
             Ok(_) => Ok(()),
+            // As when this process was stopped and goes on: whoever waits looks again.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(io::Error::new(
                 ErrorKind::TimedOut,
                 "the guest does not answer",
