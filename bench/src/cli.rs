@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::job::WorkloadOptions;
 pub(crate) use self::job::{JobOptions, Mode};
+use crate::compare::Process;
 use crate::cores::{Core, Cores};
 use crate::job_file::JobFile;
 use crate::micro::Case;
@@ -28,7 +29,15 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Compare targets under one workload, in short windows that take turns
+    #[command(after_help = COMPARE_HELP)]
     Compare(CompareOptions),
+    /// Continue processes when the standard input ends: started by `compare --pause`
+    #[command(hide = true)]
+    Continue {
+        /// Their numbers, and when they were started
+        #[arg(value_name = "PID:TICKS")]
+        processes: Vec<Process>,
+    },
     /// Give targets hosts with queues that do nothing, until interrupted: to measure beside
     Hold(HoldOptions),
     /// Show what a controller and its namespaces say of themselves
@@ -45,6 +54,14 @@ pub(crate) enum Command {
     #[command(after_help = RUN_HELP)]
     Run(RunOptions),
 }
+
+const COMPARE_HELP: &str = "\
+Each window connects anew, runs the workload for --ramp-time, then for --window, and disconnects.
+
+Two targets that poll on one core take it away from each other even while only one is asked for
+anything. With --pause they do not: while one is measured the processes of all others are stopped
+(SIGSTOP). They go on when `compare` ends, in whatever way: a second process sees to it. Whoever
+else has disks on these targets waits meanwhile. Targets of one process run together.";
 
 const RUN_HELP: &str = "\
 Sizes are digits with an optional k, m, g or t and an optional iB, in powers of 1024: 4k, 512MiB.
@@ -182,6 +199,13 @@ pub(crate) struct CompareOptions {
     /// How long a window is
     #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
     window: Duration,
+    /// How long the workload goes on in each window before anything is recorded [default: 0.1 with
+    /// --pause, else none]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    ramp_time: Option<Duration>,
+    /// Stop the processes of the other targets while one is measured
+    #[arg(long)]
+    pub(crate) pause: bool,
     /// How many windows each target gets
     #[arg(long, value_name = "N", default_value_t = 15,
           value_parser = clap::value_parser!(u32).range(3..))]
@@ -219,9 +243,15 @@ impl RunOptions {
 impl CompareOptions {
     /// What is to be done in one window of each target.
     pub(crate) fn plans(&self) -> Result<Vec<Plan>, workload::Error> {
+        // Whoever was stopped comes back with cold caches.
+        let settling = match self.pause {
+            true => SETTLING_TIME,
+            false => Duration::ZERO,
+        };
         let plan = |target| {
             let plan = Plan {
                 runtime: Some(self.window),
+                ramp_time: self.ramp_time.unwrap_or(settling),
                 ..self.workload.plan(slice::from_ref(target))?
             };
             plan.check()?;
@@ -230,6 +260,9 @@ impl CompareOptions {
         self.targets.iter().map(plan).collect()
     }
 }
+
+/// How long a target is not measured after it was continued, unless that is said.
+const SETTLING_TIME: Duration = Duration::from_millis(100);
 
 /// A time in seconds, with or without a fraction.
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -3,7 +3,17 @@
 //! Machines are faster in one minute than in the next, and cores are taken away for moments. So no
 //! target is measured in one go: each round gives every target a window, in random order, and a
 //! window in which a job lost its core to another thread is thrown away.
+//!
+//! ```text
+//! compare ──► pause ──► process: stops the targets that are not measured
+//!    │          └─────► guard: has them go on whatever becomes of us
+//!    └──────► statistics
+//! ```
 
+mod error;
+pub(crate) mod guard;
+mod pause;
+mod process;
 pub(crate) mod statistics;
 
 use std::fmt::Write as _;
@@ -11,9 +21,14 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
+use self::error::Error;
+use self::guard::Guard;
+use self::pause::{Pause, Peer};
+pub(crate) use self::process::Process;
 use self::statistics::{median, quantile, ratio_interval};
+use crate::cli::CompareOptions;
 use crate::report::Count;
-use crate::workload::{self, Error, Outcome, Plan, Rng};
+use crate::workload::{self, Outcome, Plan, Rng};
 
 /// Which share of a window a job may wait for its core: threads of the kernel run for a moment on
 /// any core. What a hypervisor takes is not told.
@@ -62,13 +77,17 @@ struct Row<'a> {
     ratio_high: f64,
 }
 
-/// Gives each of the plans `windows` windows and prints what came of them. False if a command
-/// failed, or a target has no window left.
-pub(crate) fn run(plans: &[Plan], windows: u32, json: bool) -> Result<bool, Error> {
+/// Gives each target its windows and prints what came of them. False if a command failed, or a
+/// target has no window left.
+pub(crate) fn run(options: &CompareOptions) -> Result<bool, Error> {
+    let plans = options.plans()?;
+    let pause = options.pause.then(|| pause(&plans)).transpose()?;
     let mut targets: Vec<Target> = plans.iter().map(|_| Target::default()).collect();
     let mut rng = Rng::new(plans.first().map_or(0, |plan| plan.seed));
-    for _ in 0..windows {
+    for _ in 0..options.windows {
         for index in shuffled(plans.len(), &mut rng) {
+            // A process that has stopped takes connections and answers nothing.
+            pause.iter().try_for_each(|pause| pause.all_but(index))?;
             let outcome = workload::run(&plans[index], |_, _| ())?;
             if let Some(failure) = outcome.failures.first() {
                 let target = plans[index].target_names();
@@ -78,14 +97,26 @@ pub(crate) fn run(plans: &[Plan], windows: u32, json: bool) -> Result<bool, Erro
             targets[index].add(&outcome);
         }
     }
+    drop(pause);
     let names: Vec<String> = plans.iter().map(Plan::target_names).collect();
     let rows = rows(&names, &targets);
-    let text = match json {
+    let text = match options.json {
         true => serde_json::json!({ "targets": rows }).to_string() + "\n",
         false => table(&rows),
     };
     let printed = io::stdout().lock().write_all(text.as_bytes()).is_ok();
     Ok(printed && rows.iter().all(|row| row.windows > 0))
+}
+
+/// What can stop the processes behind the targets of `plans`, each of which was tried beforehand.
+fn pause(plans: &[Plan]) -> Result<Pause, Error> {
+    let mut peers: Vec<Peer> = Vec::new();
+    for plan in plans {
+        let found = workload::probe(plan)?;
+        peers.extend(plan.targets.iter().cloned().zip(found));
+    }
+    let guard = |processes: &[Process]| Guard::start(Guard::command(processes));
+    Ok(Pause::new(peers, guard)?)
 }
 
 /// The numbers below `count` in random order.

@@ -55,9 +55,9 @@ fn main() -> ExitCode {
 
 fn carry_out(cli: Cli) -> ExitCode {
     let done: Result<bool, Box<dyn Error>> = match cli.command {
-        Command::Compare(options) => options
-            .plans()
-            .and_then(|plans| compare::run(&plans, options.windows, options.json))
+        Command::Compare(options) => compare::run(&options).map_err(Into::into),
+        Command::Continue { processes } => compare::guard::run(&processes)
+            .map(|()| true)
             .map_err(Into::into),
         Command::Hold(options) => hold::run(&options).map_err(Into::into),
         Command::Identify(options) => identify::run(&options).map(|()| true).map_err(Into::into),

@@ -25,6 +25,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use nvme::spec::{Nsid, QueueId};
 
 use crate::cores::{Core, Cores, CoresError};
@@ -182,6 +183,18 @@ pub(crate) fn run(plan: &Plan, mut show: impl FnMut(Duration, u64)) -> Result<Ou
         }
     }
     Ok(outcome)
+}
+
+/// Whether a plan can be carried out, found out without a command to any namespace's blocks.
+/// Returns the process behind each of its targets, where it can be seen from here.
+pub(crate) fn probe(plan: &Plan) -> Result<Vec<Option<Pid>>, Error> {
+    plan.cores()?.check()?;
+    let targets = target::connect(plan)?;
+    let peers = targets.iter().map(|target| target.link().peer()).collect();
+    for target in targets {
+        target.close()?;
+    }
+    Ok(peers)
 }
 
 /// Each queue at the next core, those of the first target in front.

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Pid;
 use vfio_user::Client;
 
 use super::DriverError;
@@ -50,6 +52,13 @@ impl Link {
     /// How long an answer may take.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// The process that listens at the socket, if it can be seen from here.
+    pub(crate) fn peer(&self) -> Option<Pid> {
+        let peer = getsockopt(&self.watched, PeerCredentials).ok()?;
+        // The kernel calls processes of other PID namespaces 0.
+        Some(Pid::from_raw(peer.pid())).filter(|pid| pid.as_raw() != 0)
     }
 
     /// Sleeps for `duration`, or until the target closes the connection: false then.

@@ -110,7 +110,12 @@ impl Target {
     }
 
     pub(super) fn shut_down(self) -> Result<(), Failure> {
-        self.controller.shut_down().map_err(Failure::Driver)
+        self.close().map_err(Failure::Driver)
+    }
+
+    /// As [`shut_down`](Self::shut_down), of a target that was given no work.
+    pub(super) fn close(self) -> Result<(), DriverError> {
+        self.controller.shut_down()
     }
 
     /// Makes the queues, and the memory for the data of their commands.

@@ -1,5 +1,6 @@
 //! The daemon and the benchmark as processes.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,7 +16,7 @@ static TURN: Mutex<()> = Mutex::new(());
 pub(crate) struct Daemon {
     child: Child,
     sockets: Vec<PathBuf>,
-    _turn: Option<MutexGuard<'static, ()>>,
+    turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Daemon {
@@ -31,6 +32,18 @@ impl Daemon {
     /// Serves a controller for each list of the disks in it, like `,ns=m0,ns=m1`.
     pub(crate) fn serve_each(folder: &Path, bdevs: &[String], controllers: &[String]) -> Daemon {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut daemon = Daemon::serve_out_of_turn(folder, bdevs, controllers);
+        daemon.turn = Some(turn);
+        daemon
+    }
+
+    /// Serves a disk on the same cores as `self`, in another folder.
+    pub(crate) fn serve_beside(&self, folder: &Path, bdev: &str) -> Daemon {
+        let name = bdev.split([':', ',']).nth(1).expect("KIND:NAME");
+        Daemon::serve_out_of_turn(folder, &[bdev.to_owned()], &[format!(",ns={name}")])
+    }
+
+    fn serve_out_of_turn(folder: &Path, bdevs: &[String], controllers: &[String]) -> Daemon {
         let mut command = Command::new(beside_us("bellwire"));
         command.args(["serve", "--disable-cpumask-locks", "--log", "error"]);
         for bdev in bdevs {
@@ -53,7 +66,7 @@ impl Daemon {
         Daemon {
             child,
             sockets,
-            _turn: Some(turn),
+            turn: None,
         }
     }
 
@@ -64,6 +77,12 @@ impl Daemon {
 
     pub(crate) fn sockets(&self) -> &[PathBuf] {
         &self.sockets
+    }
+
+    /// Whether it is stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        stat.expect("a living daemon").contains(") T ")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -1,6 +1,7 @@
 //! `bellwire-bench` and the real daemon, as processes over a real socket.
 
 mod daemon;
+mod pause;
 
 use std::fs::{self, DirEntry, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
