@@ -2,7 +2,9 @@
 //!
 //! Machines are faster in one minute than in the next, and cores are taken away for moments. So no
 //! target is measured in one go: each round gives every target a window, in random order, and a
-//! window in which a job lost its core to another thread is thrown away.
+//! window in which a job or a busy thread of the target lost its core, to another thread or to a
+//! hypervisor, is thrown away. The target's threads are looked at where they can be seen: not those
+//! of another PID namespace.
 //!
 //! ```text
 //! compare ──► pause ──► process: stops the targets that are not measured
@@ -30,8 +32,8 @@ use crate::cli::CompareOptions;
 use crate::report::Count;
 use crate::workload::{self, Outcome, Plan, Rng};
 
-/// Which share of a window a job may wait for its core: threads of the kernel run for a moment on
-/// any core. What a hypervisor takes is not told.
+/// Which share of a window a job, or a busy thread of the target, may wait for its core: threads of
+/// the kernel run for a moment on any core.
 const OFF_CORE_MAX: f64 = 0.02;
 
 /// What came of one target's windows.
@@ -47,7 +49,8 @@ impl Target {
     fn add(&mut self, outcome: &Outcome) {
         let all = outcome.tally.all();
         let off_core = outcome.off_core.as_secs_f64() / outcome.elapsed.as_secs_f64();
-        if off_core.is_nan() || off_core > OFF_CORE_MAX {
+        let lost = outcome.lost;
+        if off_core.is_nan() || off_core.max(lost.waited) > OFF_CORE_MAX || lost.stolen {
             self.thrown_away += 1;
             return;
         }
@@ -181,7 +184,9 @@ fn table(rows: &[Row<'_>]) -> String {
         );
     }
     if rows.iter().any(|row| row.windows == 0) {
-        text.push_str("a target has no window in which its jobs kept their cores\n");
+        text.push_str(
+            "a target has no window in which its jobs and its threads kept their cores\n",
+        );
     }
     text
 }
@@ -189,6 +194,7 @@ fn table(rows: &[Row<'_>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core_time::Lost;
 
     #[test]
     fn every_order_has_each_target_once_and_orders_differ() {
@@ -219,6 +225,16 @@ mod tests {
         outcome.off_core = outcome.elapsed / 100;
         target.add(&outcome);
         assert_eq!((target.iops.len(), target.thrown_away), (2, 1));
+        for (waited, stolen) in [(0.03, false), (0.0, true)] {
+            outcome.lost = Lost { waited, stolen };
+            target.add(&outcome);
+        }
+        outcome.lost = Lost {
+            waited: 0.01,
+            stolen: false,
+        };
+        target.add(&outcome);
+        assert_eq!((target.iops.len(), target.thrown_away), (3, 3));
         assert_eq!(target.iops[0], 1000.0);
         assert_eq!((target.p50_ns[0], target.p99_ns[0]), (100.0, 300.0));
     }

@@ -21,6 +21,7 @@
 mod chart;
 mod cli;
 mod compare;
+mod core_time;
 mod cores;
 mod driver;
 #[cfg(test)]

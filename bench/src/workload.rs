@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use nvme::spec::{Nsid, QueueId};
 
+use crate::core_time::{Lost, Reading};
 use crate::cores::{Core, Cores, CoresError};
 use crate::driver::Link;
 
@@ -136,6 +137,8 @@ pub(crate) struct Outcome {
     pub(crate) failures: Vec<Failure>,
     /// How long a job waited for its core while other threads had it, the longest of all jobs.
     pub(crate) off_core: Duration,
+    /// What was taken of the targets' threads, as far as they can be seen, and of all cores in use.
+    pub(crate) lost: Lost,
     /// What the run was about, as found out from each target of the plan.
     pub(crate) settings: Vec<Setting>,
     /// Each queue, those of the first target in front.
@@ -164,11 +167,15 @@ pub(crate) fn run(plan: &Plan, mut show: impl FnMut(Duration, u64)) -> Result<Ou
     let links: Vec<Link> = targets.iter().map(Target::link).collect();
     let mut outcome = Outcome::new(targets.iter().map(Target::setting).collect());
     outcome.placements = placements(plan, &cores);
+    let processes: Vec<Pid> = links.iter().filter_map(Link::peer).collect();
+    let before = Reading::of(&processes);
     let started = Instant::now();
     let threads = spawn(seeds, &outcome.placements)?;
     let gone = watch(&threads, &links, &signals, |done| {
         show(started.elapsed(), done);
     });
+    let used: Vec<Core> = outcome.placements.iter().map(|place| place.core).collect();
+    outcome.lost = Reading::of(&processes).lost_since(&before, &used);
     if let Some(target) = gone {
         outcome.fail(plan, target, Failure::TargetGone);
     }
@@ -279,6 +286,7 @@ impl Outcome {
             blocks_verified: 0,
             failures: Vec::new(),
             off_core: Duration::ZERO,
+            lost: Lost::default(),
             settings,
             placements: Vec::new(),
         }

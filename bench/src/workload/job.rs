@@ -21,6 +21,7 @@ use super::signals::Signals;
 use super::tally::Tally;
 use super::traffic::{Checked, Checker, Data, ReadBack, SelfDescribed, Traffic, Unchecked};
 use super::{Distribution, Failure, Plan};
+use crate::core_time::CoreTime;
 use crate::driver::{self, PageSize, PreparedCommand, QueuePair, QueueSeed};
 
 /// How many passes that find nothing are made before time is looked at and the core is offered to
@@ -145,7 +146,7 @@ impl Job {
     pub(super) fn run(mut self) -> JobOutcome {
         let mut checker = Checker::new(self.extent, self.plan.seed);
         let mut elapsed = Duration::ZERO;
-        let waited_before = waited_for_core();
+        let before = CoreTime::of_this_thread();
         let failure = self.work(&mut checker, &mut elapsed).err();
         if failure.is_some() {
             self.signals.stop();
@@ -155,7 +156,9 @@ impl Job {
             tally: self.tally,
             elapsed,
             blocks_verified: checker.blocks_verified(),
-            off_core: waited_for_core().saturating_sub(waited_before),
+            off_core: CoreTime::of_this_thread()
+                .waited
+                .saturating_sub(before.waited),
             failure,
         }
     }
@@ -457,14 +460,6 @@ impl JobOutcome {
 /// A time that the clock of a job never comes to, if it is too long to be counted.
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// How long this thread has waited for a core in its life: the second number of its schedstat, in
-/// nanoseconds. Nothing where the kernel does not count it.
-fn waited_for_core() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = text.split_whitespace().nth(1).and_then(|n| n.parse().ok());
-    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
 /// A read or write of so many blocks, whose address is still to come.

@@ -1,7 +1,7 @@
 //! Workloads against a controller that is right, and against one that is wrong in one way.
 
 use std::os::unix::net::UnixListener;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nvme::spec::{CommandId, NvmOpcode, Status};
 
@@ -606,6 +606,34 @@ fn a_target_that_stops_answering_is_given_up_after_the_timeout() {
     let failures = outcome(&plan).failures;
     let stalled = matches!(failures[0], Failure::Stalled { in_flight: 8, .. });
     assert!(stalled, "{failures:?}");
+}
+
+#[test]
+fn what_is_taken_of_the_targets_threads_is_told() {
+    // The target is in this process: so are two threads that have one core.
+    let core = Cores::inherited().expect("cores").of_job(0);
+    let done = AtomicBool::new(false);
+    let spin = || {
+        core.pin().expect("pinned");
+        while !done.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    };
+    let target = Target::new(Model::PLAIN);
+    let plan = Plan {
+        verify: false,
+        runtime: Some(Duration::from_millis(300)),
+        ..plan(&target, Order::Random, Mix::Reads)
+    };
+    let outcome = thread::scope(|scope| {
+        scope.spawn(spin);
+        scope.spawn(spin);
+        thread::sleep(Duration::from_millis(100));
+        let outcome = run(&plan, |_, _| ());
+        done.store(true, Ordering::Relaxed);
+        outcome.expect("a run that begins")
+    });
+    assert!(outcome.lost.waited > 0.1, "{:?}", outcome.lost);
 }
 
 #[test]
