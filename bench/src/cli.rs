@@ -14,6 +14,7 @@ pub(crate) use self::job::{JobOptions, Mode};
 use crate::compare::Process;
 use crate::cores::{Core, Cores};
 use crate::job_file::JobFile;
+use crate::limits::{Bare, Commands};
 use crate::micro::Case;
 use crate::workload::{self, Plan};
 
@@ -61,7 +62,13 @@ Each window connects anew, runs the workload for --ramp-time, then for --window,
 Two targets that poll on one core take it away from each other even while only one is asked for
 anything. With --pause they do not: while one is measured the processes of all others are stopped
 (SIGSTOP). They go on when `compare` ends, in whatever way: a second process sees to it. Whoever
-else has disks on these targets waits meanwhile. Targets of one process run together.";
+else has disks on these targets waits meanwhile. Targets of one process run together.
+
+With --reactor-core the machine is a contender too, while all targets are stopped: what `limits`
+measures, an entry of 64 bytes and a doorbell there, 16 bytes and a doorbell back, at the same
+--iodepth. `--bare empty` does nothing else, as a null disk; `--bare copy` also copies --bs bytes in
+the fastest of several ways, from or to as much memory as the smallest target has, 256 MiB at most.
+Each row then tells how much it is of that, and the round trip of a cache line before its windows.";
 
 const RUN_HELP: &str = "\
 Sizes are digits with an optional k, m, g or t and an optional iB, in powers of 1024: 4k, 512MiB.
@@ -122,6 +129,9 @@ without a protocol (an entry of 64 bytes and a doorbell there, 16 bytes and a do
 nothing or copy 4 or 128 KiB from or to a random place of 256 MiB, in base and in huge pages, with
 and without prefetch; on one core, the write of an eventfd and an io_uring no-op.
 
+With --rw only what belongs to one workload, in a second or two: its commands empty, and copying in
+huge pages in every way.
+
 Medians over short windows, with the least and the greatest. A streaming write passes the caches.
 Huge pages are those of the pool, if it has enough, else transparent ones: the report tells which.";
 
@@ -130,6 +140,17 @@ pub(crate) struct LimitsOptions {
     /// The client's core and the server's: 0x5 or 0,2 [default: the first two of those allowed]
     #[arg(long, value_name = "MASK")]
     pub(crate) cores: Option<Cores>,
+    /// Measure only what belongs to this workload
+    #[arg(long, value_enum)]
+    rw: Option<Mode>,
+    /// Bytes of one command of that workload
+    #[arg(long, value_name = "SIZE", default_value = "4k", requires = "rw",
+          value_parser = bdev::size::parse_size)]
+    bs: u64,
+    /// Its commands in flight
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "rw",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    iodepth: u16,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -192,7 +213,7 @@ pub(crate) struct RunOptions {
 #[derive(Debug, Args)]
 pub(crate) struct CompareOptions {
     /// The targets' vfio-user sockets, or folders that hold them as `cntrl`; the first is the base
-    #[arg(value_name = "SOCKET", required = true, num_args = 2..)]
+    #[arg(value_name = "SOCKET", required = true)]
     targets: Vec<PathBuf>,
     #[command(flatten)]
     workload: WorkloadOptions,
@@ -206,6 +227,13 @@ pub(crate) struct CompareOptions {
     /// Stop the processes of the other targets while one is measured
     #[arg(long)]
     pub(crate) pause: bool,
+    /// Compare with what the machine allows between the first queue's core and this one, that of
+    /// the targets' reactors: with bare commands, in windows of their own
+    #[arg(long, value_name = "CORE", requires_all = ["pause", "bare"])]
+    reactor_core: Option<usize>,
+    /// What bare commands do
+    #[arg(long, value_enum, requires = "reactor_core")]
+    bare: Option<Bare>,
     /// How many windows each target gets
     #[arg(long, value_name = "N", default_value_t = 15,
           value_parser = clap::value_parser!(u32).range(3..))]
@@ -213,6 +241,14 @@ pub(crate) struct CompareOptions {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl LimitsOptions {
+    /// The commands of the only workload to measure, if it is named.
+    pub(crate) fn commands(&self) -> Option<Commands> {
+        let workload = self.rw?.shape(50);
+        Some(Commands::of(workload, self.bs, self.iodepth))
+    }
 }
 
 impl RunOptions {
@@ -241,8 +277,18 @@ impl RunOptions {
 }
 
 impl CompareOptions {
+    /// The core of the targets' reactors, and what is exchanged with it, if that is asked for.
+    pub(crate) fn bare(&self) -> Option<(Core, Bare)> {
+        Some((Core(self.reactor_core?), self.bare?))
+    }
+
     /// What is to be done in one window of each target.
     pub(crate) fn plans(&self) -> Result<Vec<Plan>, workload::Error> {
+        if self.targets.len() < 2 && self.reactor_core.is_none() {
+            return Err(workload::Error::Options(
+                "one target is compared with nothing: name another one, or --reactor-core",
+            ));
+        }
         // Whoever was stopped comes back with cold caches.
         let settling = match self.pause {
             true => SETTLING_TIME,

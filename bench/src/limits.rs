@@ -6,6 +6,7 @@
 //!    ├─────► line: one cache line there and back
 //!    ├─────► shape: client and server of bare commands ──► rings, memory: what they share
 //!    ├─────► kernel: what a call costs
+//!    ├─────► machine: one workload, in windows like those of targets
 //!    └─────► report: text, or JSON
 //! ```
 //!
@@ -17,6 +18,7 @@ mod error;
 mod figure;
 mod kernel;
 mod line;
+mod machine;
 mod memory;
 mod pair;
 mod report;
@@ -32,9 +34,11 @@ use bdev::memory::{Arena, PageKind};
 pub(crate) use self::error::Error;
 use self::figure::Windows;
 pub(crate) use self::line::round_trip;
+pub(crate) use self::machine::{Machine, Window};
 use self::memory::Memory;
 pub(crate) use self::pair::Pair;
 use self::report::{Limits, Row};
+pub(crate) use self::work::{Bare, Commands};
 use self::work::{DEPTHS, Shape};
 use crate::cli::LimitsOptions;
 
@@ -49,7 +53,10 @@ pub(crate) fn run(options: &LimitsOptions) -> Result<bool, Error> {
     } else {
         Windows::new(9, Duration::from_millis(20))
     };
-    let limits = measure(pair, windows, DISK_BYTES)?;
+    let limits = match options.commands() {
+        Some(commands) => measure_only(commands, pair, windows, DISK_BYTES)?,
+        None => measure(pair, windows, DISK_BYTES)?,
+    };
     Ok(if options.json {
         report::print_json(&limits)
     } else {
@@ -60,8 +67,7 @@ pub(crate) fn run(options: &LimitsOptions) -> Result<bool, Error> {
 /// Everything, with a disk of so many bytes.
 fn measure(pair: Pair, windows: Windows, disk_bytes: u64) -> Result<Limits, Error> {
     let mut limits = Limits::new(pair, windows);
-    let line = |how| Ok::<_, Error>(Row::nanoseconds(LINE, how, line::measure(pair, windows)?));
-    limits.figures.push(line("before the others")?);
+    limits.line("before the others")?;
     {
         let disk = Arena::in_base_pages(disk_bytes)?;
         let memory = Memory::new(&disk)?;
@@ -70,19 +76,53 @@ fn measure(pair: Pair, windows: Windows, disk_bytes: u64) -> Result<Limits, Erro
         }
         copies(&mut limits, &memory)?;
     }
-    let joined_before = joined_bytes();
-    let disk = Arena::new(disk_bytes)?;
-    limits.huge_pages = name(disk.page_kind());
-    limits.huge_pages_bytes = match disk.page_kind() {
-        PageKind::Huge => disk_bytes,
-        PageKind::Normal => 0,
-        PageKind::Transparent => joined_bytes().saturating_sub(joined_before),
-    };
+    let disk = huge_disk(&mut limits, disk_bytes)?;
     copies(&mut limits, &Memory::new(&disk)?)?;
     drop(disk);
     kernel::measure(&mut limits)?;
-    limits.figures.push(line("after the others")?);
+    limits.line("after the others")?;
     Ok(limits)
+}
+
+/// What belongs to one workload: its commands empty, and copying in huge pages in every way.
+fn measure_only(
+    commands: Commands,
+    pair: Pair,
+    windows: Windows,
+    disk_bytes: u64,
+) -> Result<Limits, Error> {
+    let mut limits = Limits::new(pair, windows);
+    let mut shapes = commands.shapes(Bare::Empty, disk_bytes)?;
+    shapes.extend(commands.shapes(Bare::Copy, disk_bytes)?);
+    limits.line("before the others")?;
+    let disk = huge_disk(&mut limits, disk_bytes)?;
+    for shape in shapes {
+        self::commands(&mut limits, shape, &Memory::of(&disk, shape)?)?;
+    }
+    limits.line("after the others")?;
+    Ok(limits)
+}
+
+/// A disk in huge pages, as far as there are any, which the report tells.
+fn huge_disk(limits: &mut Limits, bytes: u64) -> Result<Arena, Error> {
+    let joined_before = joined_bytes();
+    let disk = Arena::new(bytes)?;
+    limits.huge_pages = name(disk.page_kind());
+    limits.huge_pages_bytes = match disk.page_kind() {
+        PageKind::Huge => bytes,
+        PageKind::Normal => 0,
+        PageKind::Transparent => joined_bytes().saturating_sub(joined_before),
+    };
+    Ok(disk)
+}
+
+impl Limits {
+    /// The round trip of a cache line at this moment.
+    fn line(&mut self, how: &'static str) -> Result<(), Error> {
+        let figure = line::measure(self.pair, self.windows)?;
+        self.figures.push(Row::nanoseconds(LINE, how, figure));
+        Ok(())
+    }
 }
 
 const LINE: &str = "cache line round trip";
@@ -154,6 +194,34 @@ mod tests {
             });
             assert_eq!(same.count(), 1, "{row}");
         }
+    }
+
+    #[test]
+    fn one_workload_has_its_own_commands_only() {
+        use crate::workload::{self, Mix, Order};
+        let windows = Windows::new(1, Duration::from_micros(100));
+        let told = |order, mix, bytes| {
+            let commands = Commands::of(workload::Shape { order, mix }, bytes, 3);
+            let limits = measure_only(commands, Pair::anywhere(), windows, 1 << 20);
+            let object = serde_json::to_value(limits.expect("limits")).expect("JSON");
+            let rows = object["figures"].as_array().expect("figures").clone();
+            let of = |row: serde_json::Value| {
+                let text = |key: &str| row[key].as_str().unwrap_or("").to_owned();
+                assert!(row["depth"] == 3 || text("what") == LINE, "{row}");
+                (text("what"), text("how"))
+            };
+            rows.into_iter().map(of).collect::<Vec<_>>()
+        };
+        let count = |rows: &[(String, String)], what: &str| {
+            rows.iter().filter(|(other, _)| other == what).count()
+        };
+        let reads = told(Order::Random, Mix::Reads, 16 << 10);
+        assert_eq!((reads.len(), count(&reads, LINE)), (5, 2));
+        assert_eq!(count(&reads, "empty command"), 1);
+        assert_eq!(count(&reads, "16 KiB read"), 2);
+        let writes = told(Order::Sequential, Mix::Writes, 512);
+        let ways = if cfg!(target_arch = "x86_64") { 4 } else { 2 };
+        assert_eq!(count(&writes, "512 B write in order"), ways);
     }
 
     #[test]

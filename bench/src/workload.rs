@@ -192,16 +192,28 @@ pub(crate) fn run(plan: &Plan, mut show: impl FnMut(Duration, u64)) -> Result<Ou
     Ok(outcome)
 }
 
+/// What is seen of a target before anything is asked of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probed {
+    /// What is behind its socket, if that can be seen from here.
+    pub(crate) process: Option<Pid>,
+    /// How much of its namespace a plan uses.
+    pub(crate) bytes: u64,
+}
+
 /// Whether a plan can be carried out, found out without a command to any namespace's blocks.
-/// Returns the process behind each of its targets, where it can be seen from here.
-pub(crate) fn probe(plan: &Plan) -> Result<Vec<Option<Pid>>, Error> {
+pub(crate) fn probe(plan: &Plan) -> Result<Vec<Probed>, Error> {
     plan.cores()?.check()?;
     let targets = target::connect(plan)?;
-    let peers = targets.iter().map(|target| target.link().peer()).collect();
+    let probed = |target: &Target| Probed {
+        process: target.link().peer(),
+        bytes: target.setting().extent.bytes(),
+    };
+    let probed = targets.iter().map(probed).collect();
     for target in targets {
         target.close()?;
     }
-    Ok(peers)
+    Ok(probed)
 }
 
 /// Each queue at the next core, those of the first target in front.

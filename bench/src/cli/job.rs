@@ -93,6 +93,20 @@ pub(crate) enum Mode {
     RandRw,
 }
 
+impl Mode {
+    /// What it asks for; with so many reads in a hundred if it mixes.
+    pub(super) fn shape(self, read_percent: u8) -> Shape {
+        let (order, mix) = match self {
+            Mode::Read => (Order::Sequential, Mix::Reads),
+            Mode::Write => (Order::Sequential, Mix::Writes),
+            Mode::RandRead => (Order::Random, Mix::Reads),
+            Mode::RandWrite => (Order::Random, Mix::Writes),
+            Mode::RandRw => (Order::Random, Mix::Both { read_percent }),
+        };
+        Shape { order, mix }
+    }
+}
+
 impl JobOptions {
     /// These options, and where they say nothing those of `other`.
     pub(super) fn over(self, other: JobOptions) -> JobOptions {
@@ -169,20 +183,10 @@ impl WorkloadOptions {
         if self.rwmixread.is_some() && rw != Mode::RandRw {
             return Err(Error::Options("--rwmixread goes with --rw randrw only"));
         }
-        let (order, mix) = match rw {
-            Mode::Read => (Order::Sequential, Mix::Reads),
-            Mode::Write => (Order::Sequential, Mix::Writes),
-            Mode::RandRead => (Order::Random, Mix::Reads),
-            Mode::RandWrite => (Order::Random, Mix::Writes),
-            Mode::RandRw => {
-                let read_percent = self.rwmixread.unwrap_or(50);
-                (Order::Random, Mix::Both { read_percent })
-            }
-        };
         Ok(Plan {
             name: None,
             targets: targets.to_vec(),
-            shape: Shape { order, mix },
+            shape: rw.shape(self.rwmixread.unwrap_or(50)),
             distribution: self.random_distribution.clone().unwrap_or_default(),
             command_bytes: self.bs.unwrap_or(4096),
             depth: self.iodepth.unwrap_or(1),

@@ -78,6 +78,14 @@ impl Pause {
         }
         Ok(self.processes[place].resume()?)
     }
+
+    /// Lets none of them run.
+    pub(super) fn all(&self) -> Result<(), PauseError> {
+        Ok(self
+            .processes
+            .iter()
+            .try_for_each(|process| process.stop())?)
+    }
 }
 
 impl Drop for Pause {
@@ -169,6 +177,8 @@ mod tests {
                 }
             }
         }
+        pause.all().expect("stopped");
+        assert!(sleepers.iter().all(Sleeper::stopped));
         drop(pause);
         assert!(sleepers.iter().all(Sleeper::goes_on));
     }

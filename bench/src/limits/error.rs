@@ -21,6 +21,13 @@ pub(crate) enum Error {
     Memory(MemoryError),
     #[error("cannot share rings between the threads")]
     Rings,
+    #[error("a bare copy is of reads or of writes: not of reads and writes mixed")]
+    Mixed,
+    #[error(
+        "commands of {bytes} bytes, {depth} at a time, cannot be copied: a disk of 256 MiB, or \
+         that of the target if it is smaller, has to hold one, and 4 GiB all of them"
+    )]
+    CommandBytes { bytes: u64, depth: u16 },
     #[error("a measurement ended early")]
     Ended,
 }

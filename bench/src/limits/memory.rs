@@ -15,6 +15,9 @@ pub(super) const SLOTS_BYTES: u64 = {
     if small > large { small } else { large }
 };
 
+/// Whole huge pages.
+const SLOTS_ALIGN: u64 = 2 << 20;
+
 /// The memory that commands copy: a disk, and buffers that a client shares.
 pub(super) struct Memory<'a> {
     pub(super) disk: &'a Arena,
@@ -22,16 +25,27 @@ pub(super) struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
+    /// With buffers for every shape that `limits` measures by itself.
     pub(super) fn new(disk: &'a Arena) -> Result<Memory<'a>, Error> {
+        Memory::with(disk, SLOTS_BYTES)
+    }
+
+    /// With buffers for one shape.
+    pub(super) fn of(disk: &'a Arena, shape: Shape) -> Result<Memory<'a>, Error> {
+        let bytes = (u64::from(shape.depth) * shape.bytes).max(1);
+        Memory::with(disk, bytes.next_multiple_of(SLOTS_ALIGN))
+    }
+
+    fn with(disk: &'a Arena, slots_bytes: u64) -> Result<Memory<'a>, Error> {
         // A kernel without transparent huge pages refuses to be advised.
         let name = "bellwire-bench";
-        let (backing, _) = Backing::memfd(name, SLOTS_BYTES, PageKind::Transparent)
-            .or_else(|_| Backing::memfd(name, SLOTS_BYTES, PageKind::Normal))?;
+        let (backing, _) = Backing::memfd(name, slots_bytes, PageKind::Transparent)
+            .or_else(|_| Backing::memfd(name, slots_bytes, PageKind::Normal))?;
         let protection = Protection {
             read: true,
             write: true,
         };
-        let slots = MemoryRegion::new(backing, 0, Iova(0), SLOTS_BYTES, protection)?;
+        let slots = MemoryRegion::new(backing, 0, Iova(0), slots_bytes, protection)?;
         Ok(Memory { disk, slots })
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Limits {
 /// One figure.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
-    what: &'static str,
+    what: String,
     depth: Option<u16>,
     pages: Option<&'static str>,
     how: &'static str,
@@ -77,7 +77,7 @@ impl Limits {
 impl Row {
     pub(super) fn nanoseconds(what: &'static str, how: &'static str, figure: Figure) -> Row {
         Row {
-            what,
+            what: what.to_owned(),
             depth: None,
             pages: None,
             how,
@@ -90,30 +90,17 @@ impl Row {
 
     /// Of commands a second: in millions, or in gigabytes if they are large.
     pub(super) fn commands(shape: Shape, pages: &'static str, figure: Figure) -> Row {
-        let large = shape.bytes == LARGE_BYTES;
+        let large = shape.bytes >= LARGE_BYTES;
         let (unit, scale) = if large {
             ("GB/s", shape.bytes as f64 / 1e9)
         } else {
             ("M/s", 1e-6)
         };
-        let what = match shape.work {
-            Work::Empty => "empty command",
-            Work::Read if large => "128 KiB read",
-            Work::Read => "4 KiB read",
-            Work::Write | Work::WriteStreaming => "4 KiB write",
-        };
-        let how = match (shape.work, shape.ahead) {
-            (Work::Empty, _) => "",
-            (Work::Read | Work::Write, false) => "plain",
-            (Work::Read | Work::Write, true) => "plain, prefetch",
-            (Work::WriteStreaming, false) => "streaming",
-            (Work::WriteStreaming, true) => "streaming, prefetch",
-        };
         Row {
-            what,
+            what: shape.what(),
             depth: Some(shape.depth),
             pages: (shape.work != Work::Empty).then_some(pages),
-            how,
+            how: shape.how(),
             unit,
             figure: figure.map(|rate| rate * scale),
             each_ns: 1e9 / figure.median,
@@ -135,7 +122,7 @@ impl Row {
         };
         let depth = self.depth.map_or(String::new(), |depth| depth.to_string());
         [
-            self.what.to_owned(),
+            self.what.clone(),
             depth,
             self.pages.unwrap_or("").to_owned(),
             self.how.to_owned(),
@@ -221,6 +208,7 @@ mod tests {
             work: Work::Read,
             depth: 1024,
             ahead: true,
+            in_order: false,
             bytes: 4096,
         };
         let large = Shape {

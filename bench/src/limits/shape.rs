@@ -7,6 +7,10 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
 use self::client::Client;
 use self::server::Server;
 use super::error::Error;
@@ -15,6 +19,7 @@ use super::memory::Memory;
 use super::pair::Pair;
 use super::rings::{Ending, Rings};
 use super::work::Shape;
+use crate::core_time::{Lost, Reading};
 
 /// Commands between two looks at the clock, at least.
 const ROUND: u64 = 256;
@@ -33,6 +38,26 @@ pub(super) fn measure(
         })
     })?;
     figure.ok_or(Error::Ended)
+}
+
+/// How many commands a second there are for as long as the second time, once there were some for
+/// the first, and what was taken of the cores meanwhile.
+pub(super) fn rate(
+    shape: Shape,
+    memory: &Memory<'_>,
+    pair: Pair,
+    (ramp, length): (Duration, Duration),
+) -> Result<(f64, Lost), Error> {
+    let done = with_client(shape, memory, pair, |client| {
+        nanoseconds_each(ramp, || client.commands(ROUND))?;
+        // While both threads are there.
+        let before = Reading::of(&[Pid::this()]);
+        let each = nanoseconds_each(length, || client.commands(ROUND))?;
+        let cores = [pair.client, pair.server];
+        let lost = Reading::of(&[Pid::this()]).lost_since(&before, &cores);
+        Some((1e9 / each, lost))
+    })?;
+    done.ok_or(Error::Ended)
 }
 
 /// Lets a client work with a server until it returns.

@@ -11,22 +11,27 @@ pub(super) struct Comparison {
     /// Of the file.
     pub(super) name: String,
     rows: Vec<Row>,
+    /// How many of them, at the end, are no targets.
+    machines: usize,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Output {
     targets: Vec<Value>,
+    machine: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Row {
     target: String,
     iops: f64,
-    p50_ns: f64,
-    p99_ns: f64,
+    /// None of bare commands.
+    p50_ns: Option<f64>,
+    p99_ns: Option<f64>,
     ratio: f64,
     ratio_low: f64,
     ratio_high: f64,
+    machine_ratio: Option<f64>,
 }
 
 impl Comparison {
@@ -34,32 +39,30 @@ impl Comparison {
         if output.targets.is_empty() {
             return Err("compares nothing".to_owned());
         }
-        let rows = output
-            .targets
-            .into_iter()
-            .map(Row::new)
-            .collect::<Result<_, _>>()?;
-        Ok(Comparison { name, rows })
+        let machines = usize::from(output.machine.is_some());
+        let rows = output.targets.into_iter().chain(output.machine);
+        let rows = rows.map(Row::new).collect::<Result<_, _>>()?;
+        Ok(Comparison {
+            name,
+            rows,
+            machines,
+        })
     }
 
     pub(super) fn bars(&self) -> Bars {
-        let names: Vec<&str> = self.rows.iter().map(|row| row.target.as_str()).collect();
+        let (targets, _) = self.rows.split_at(self.rows.len() - self.machines);
+        let names: Vec<&str> = targets.iter().map(|row| row.target.as_str()).collect();
         let shared = shared_folders(&names);
         let bar = |(slot, row): (usize, &Row)| Bar {
-            name: row.target[shared..].to_owned(),
+            name: match slot < names.len() {
+                true => row.target[shared..].to_owned(),
+                false => row.target.clone(),
+            },
             slot,
             value: row.ratio,
             low: row.ratio_low,
             high: row.ratio_high,
-            note: format!(
-                "{} ({} to {}) · {} IOPS · median {} · p99 {}",
-                Unit::Ratio.show(row.ratio),
-                Unit::Number.show(row.ratio_low),
-                Unit::Number.show(row.ratio_high),
-                Unit::Count.show(row.iops),
-                Unit::Time.show(row.p50_ns),
-                Unit::Time.show(row.p99_ns),
-            ),
+            note: row.note(),
         };
         Bars {
             title: format!("Targets in turns: {}", self.name),
@@ -75,6 +78,24 @@ impl Comparison {
 }
 
 impl Row {
+    fn note(&self) -> String {
+        let mut note = format!(
+            "{} ({} to {}) · {} IOPS",
+            Unit::Ratio.show(self.ratio),
+            Unit::Number.show(self.ratio_low),
+            Unit::Number.show(self.ratio_high),
+            Unit::Count.show(self.iops),
+        );
+        if let (Some(p50), Some(p99)) = (self.p50_ns, self.p99_ns) {
+            let (p50, p99) = (Unit::Time.show(p50), Unit::Time.show(p99));
+            note += &format!(" · median {p50} · p99 {p99}");
+            if let Some(ratio) = self.machine_ratio {
+                note += &format!(" · {:.0} % of the machine", ratio * 100.0);
+            }
+        }
+        note
+    }
+
     /// A target without a window has no figures, and leaves none to compare with.
     fn new(target: Value) -> Result<Row, String> {
         if target["windows"] == 0 {
@@ -145,6 +166,32 @@ mod tests {
             "{}",
             second.note
         );
+    }
+
+    #[test]
+    fn the_machine_is_a_row_behind_the_targets_and_shares_no_folder() {
+        let row = |target: &str| {
+            json!({ "target": target, "windows": 15, "iops": 1e6, "p50_ns": 900.0,
+                    "p99_ns": 1200.0, "ratio": 1.0, "ratio_low": 0.9, "ratio_high": 1.1,
+                    "machine_ratio": 0.745, "round_trip_ns": 99.0 })
+        };
+        let mut machine = row("the machine (empty command)");
+        machine["p50_ns"] = Value::Null;
+        machine["p99_ns"] = Value::Null;
+        let output = json!({ "targets": [row("/s/a"), row("/s/b")], "machine": machine });
+        let output = serde_json::from_value(output).expect("an output");
+        let bars = Comparison::new("c".to_owned(), output)
+            .expect("rows")
+            .bars();
+        let names: Vec<&str> = bars.rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "the machine (empty command)"]);
+        let notes = [0, 2].map(|row: usize| bars.rows[row].note.as_str());
+        assert!(
+            notes[0].ends_with("p99 1.2 µs · 74 % of the machine"),
+            "{}",
+            notes[0]
+        );
+        assert!(notes[1].ends_with("1 M IOPS"), "{}", notes[1]);
     }
 
     #[test]

@@ -454,6 +454,29 @@ fn targets_are_compared_in_turns() {
 }
 
 #[test]
+fn limits_are_told_of_one_workload() {
+    if allowed_cores().len() < 2 {
+        return;
+    }
+    let options = "limits --quick --json --rw randwrite --bs 16k --iodepth 7";
+    let (text, _) = ends_with(&mut bench(options), 0);
+    let told = json(&text);
+    let rows = told["figures"].as_array().expect("a list");
+    let depths = rows.iter().filter_map(|row| row["depth"].as_u64());
+    assert!(
+        depths.clone().count() >= 3 && depths.max() == Some(7),
+        "{text}"
+    );
+    assert!(
+        rows.iter().any(|row| row["what"] == "16 KiB write"),
+        "{text}"
+    );
+    let (_, refused) = ends_with(&mut bench("limits --rw randrw"), 2);
+    assert!(refused.contains("mixed"), "{refused}");
+    ends_with(&mut bench("limits --bs 8k"), 2);
+}
+
+#[test]
 fn what_run_prints_is_drawn() {
     let folder = folder();
     let daemon = malloc(folder.path());

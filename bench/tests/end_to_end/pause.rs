@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::daemon::{Daemon, bench, ends_with};
-use super::{folder, json, malloc};
+use super::{allowed_cores, folder, json, malloc};
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +47,14 @@ impl Two {
             assert!(begun.elapsed() < PATIENCE, "no {expected:?}");
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Whether they are as expected for a good part of a window.
+    fn stay(&self, expected: [bool; 2]) -> bool {
+        (0..150).all(|_| {
+            thread::sleep(Duration::from_millis(1));
+            self.stopped() == expected
+        })
     }
 }
 
@@ -120,6 +128,66 @@ fn a_comparison_that_fails_leaves_no_target_stopped() {
     assert!(!two.0[0].is_stopped());
     let [left, _killed] = two.0;
     left.stop();
+}
+
+#[test]
+fn the_machine_has_windows_while_every_target_is_stopped() {
+    let folders = [folder(), folder()];
+    let two = Two::serve(folders.each_ref().map(tempfile::TempDir::path));
+    let cores = allowed_cores();
+    let [client, reactor] = [cores[0], cores[cores.len() - 1]];
+    if client == reactor {
+        return;
+    }
+    let bare = format!("--cores [{client}] --reactor-core {reactor} --bare");
+    let mut compare = start(&mut two.compare(&format!("--windows 100000 {bare} copy")));
+    for target in [[true, false], [false, true]] {
+        two.wait_until(Some(&mut compare), target);
+        // Both are for a moment also when one takes the other's place.
+        let windows = Instant::now();
+        while !two.stay([true, true]) {
+            assert!(windows.elapsed() < PATIENCE, "no window of the machine");
+        }
+    }
+    kill(Pid::from_raw(compare.id() as i32), Signal::SIGTERM).expect("a living process");
+    compare.wait().expect("a child");
+    two.wait_until(None, [false, false]);
+    let output = two
+        .compare(&format!("--windows 3 --json {bare} copy"))
+        .output();
+    let told = json(&String::from_utf8(output.expect("a process").stdout).expect("text"));
+    let targets = told["targets"].as_array().expect("a list");
+    assert_eq!(targets.len(), 2);
+    for row in targets.iter().chain([&told["machine"]]) {
+        let number = |key: &str| row[key].as_f64().expect("a number");
+        assert_eq!(number("windows") + number("thrown_away"), 3.0, "{told}");
+        if number("windows") > 0.0 {
+            assert!(number("round_trip_ns") > 0.0, "{told}");
+        }
+    }
+    let name = told["machine"]["target"].as_str().expect("a name");
+    assert!(name.starts_with("the machine (4 KiB read, plain"), "{name}");
+    assert_eq!(two.stopped(), [false, false]);
+    // One target is enough then, and none of it goes without --pause or with a mixture.
+    let one = |options: &str| {
+        let mut compare = bench("compare --iodepth 4 --window 0.1 --windows 3");
+        compare
+            .arg(two.0[0].socket())
+            .args(options.split_whitespace());
+        compare
+    };
+    let output = one(&format!("--rw randread --pause {bare} empty")).output();
+    let text = String::from_utf8(output.expect("a process").stdout).expect("text");
+    assert!(text.contains("the machine (empty command)"), "{text}");
+    for (options, told) in [
+        (format!("--rw randread {bare} empty"), "--pause"),
+        (format!("--rw randrw --pause {bare} copy"), "mixed"),
+        ("--rw randread --pause".to_owned(), "compared with nothing"),
+    ] {
+        let (_, refused) = ends_with(&mut one(&options), 2);
+        assert!(refused.contains(told), "{options}: {refused}");
+    }
+    assert_eq!(two.stopped(), [false, false]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl<'a> Client<'a> {
             head: 0,
             asked: vec![Command::default(); shape.depth.into()],
             waiting: 0,
-            places: Places::new(disk_bytes, shape.bytes),
+            places: Places::new(disk_bytes, shape.bytes, shape.in_order),
             looks: Looks::default(),
         }
     }
@@ -102,19 +102,24 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Random places on the disk.
+/// Places on the disk: random ones, or one after the other.
 struct Places {
     count: u64,
     bytes: u64,
     given: u64,
+    in_order: bool,
+    /// The next one of those in order.
+    at: u64,
 }
 
 impl Places {
-    fn new(disk_bytes: u64, bytes: u64) -> Places {
+    fn new(disk_bytes: u64, bytes: u64, in_order: bool) -> Places {
         Places {
             count: disk_bytes / bytes.max(1),
             bytes,
             given: 0,
+            in_order,
+            at: 0,
         }
     }
 
@@ -123,10 +128,15 @@ impl Places {
         self.given + 1
     }
 
-    /// SplitMix64 of its number, brought into the range.
+    /// In order, or SplitMix64 of its number, brought into the range.
     #[inline]
     fn next(&mut self) -> u64 {
         self.given += 1;
+        if self.in_order {
+            let place = self.at;
+            self.at = if place + 1 < self.count { place + 1 } else { 0 };
+            return place * self.bytes;
+        }
         let mut value = self.given.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -142,7 +152,7 @@ mod tests {
 
     #[test]
     fn places_are_all_over_the_disk_and_within_it() {
-        let mut places = Places::new(64 * 4096 + 4095, 4096);
+        let mut places = Places::new(64 * 4096 + 4095, 4096, false);
         let mut seen = [0; 64];
         for number in 1..=6400 {
             assert_eq!(places.number(), number);
@@ -151,5 +161,12 @@ mod tests {
             seen[offset as usize / 4096] += 1;
         }
         assert!(seen.iter().all(|&times| times > 50), "{seen:?}");
+    }
+
+    #[test]
+    fn places_in_order_begin_again_behind_the_last() {
+        let mut places = Places::new(3 * 4096 + 4095, 4096, true);
+        let offsets: Vec<u64> = (0..5).map(|_| places.next()).collect();
+        assert_eq!(offsets, [0, 4096, 8192, 0, 4096]);
     }
 }

@@ -68,6 +68,7 @@ fn shapes(work: Work) -> impl Iterator<Item = Shape> {
             depth,
             ahead,
             bytes,
+            in_order: false,
         })
     };
     DEPTHS
