@@ -1,5 +1,6 @@
 //! When a completion queue interrupts its host: at most once per burst, later if the host asked
-//! for coalescing, and never not at all.
+//! for coalescing, and never not at all. That a host is still at what it was told of before is
+//! judged by who has the queue.
 //!
 //! An interrupt that cannot be delivered (nothing is bound to the vector, or it is masked) stays
 //! owed and is delivered by the first pass that can.
@@ -27,6 +28,18 @@ impl Owed {
     #[inline]
     pub fn is_owed(&self) -> bool {
         self.completions != 0
+    }
+
+    /// For how long it is owed.
+    #[inline]
+    pub fn age_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.since_ns)
+    }
+
+    /// Nothing is owed any more: the host has seen for itself.
+    #[inline]
+    pub fn forget(&mut self) {
+        self.completions = 0;
     }
 
     /// Delivers the interrupt if it is due and can be: true if nothing is owed afterwards.
@@ -61,6 +74,6 @@ impl Owed {
             || coalescing.completions == 0
             || coalescing.delay_ns == 0
             || self.completions >= u32::from(coalescing.completions)
-            || now_ns.saturating_sub(self.since_ns) >= coalescing.delay_ns
+            || self.age_ns(now_ns) >= coalescing.delay_ns
     }
 }

@@ -426,12 +426,14 @@ impl PollGroup {
     }
 
     fn interrupt(&mut self) {
-        for lane in &mut self.completions {
-            let Some(vector) = lane.queue.vector() else {
-                continue;
-            };
-            if lane.owed.is_owed() && lane.owed.settle(&self.view, vector, self.now_ns) {
-                self.owing -= 1;
+        for index in 0..self.completions.len() {
+            let lane = &mut self.completions[index];
+            match lane.settle(&self.view, self.now_ns) {
+                Ok(settled) => self.owing -= usize::from(settled),
+                Err(InvalidDoorbell(value)) => {
+                    let queue = lane.queue.id();
+                    self.event(GroupEvent::InvalidDoorbell { queue, value });
+                }
             }
         }
     }

@@ -11,7 +11,6 @@ use bdev::{Io, Op};
 use super::lane::{CompletionLane, Lane};
 use super::{Device, FLUSH_TAG, NO_LANE, PollGroup, SlotIndex, tag_of};
 use crate::namespace::Namespace;
-use crate::pcie::interrupt::Owed;
 use crate::pcie::message::{
     ControllerView, CqSpec, Envelope, FromGroup, GroupEvent, GroupOutcome, SqSpec, ToGroup,
 };
@@ -222,10 +221,7 @@ impl PollGroup {
         match queue {
             Ok(mut queue) => {
                 queue.settle(&self.memory, self.view.shadow);
-                self.completions.push(CompletionLane {
-                    queue,
-                    owed: Owed::default(),
-                });
+                self.completions.push(CompletionLane::new(queue));
                 GroupOutcome::Ok
             }
             Err(error) => GroupOutcome::MemoryError(error),
@@ -325,6 +321,7 @@ impl PollGroup {
                 let queue = queue.id();
                 self.event(GroupEvent::InvalidDoorbell { queue, value });
             }
+            self.completions[index].tell_again();
             self.owe_unconsumed(index);
         }
     }

@@ -10,6 +10,7 @@ use bdev::memory::Iova;
 use proptest::prelude::*;
 
 use self::host::{Host, PAGE};
+use super::lane::HOST_BUSY_NS_MAX;
 use super::*;
 use crate::pcie::message::{Coalescing, GroupOutcome, ToGroup};
 
@@ -540,6 +541,55 @@ fn a_burst_interrupts_once_and_an_unbound_vector_stays_owed() {
     );
 }
 
+/// A host that was interrupted for one completion, and has not consumed it when there is another.
+fn host_that_is_at_it() -> Host {
+    let mut host = Host::new();
+    host.create_pair(1, 16);
+    for _ in 0..2 {
+        host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
+        host.ring(1);
+        host.pass();
+        assert_eq!(host.interrupts(), 1);
+    }
+    assert!(host.group().rest().is_none(), "an interrupt is owed");
+    host
+}
+
+#[test]
+fn a_host_that_leaves_some_is_interrupted_when_it_rings_its_doorbell() {
+    let mut host = host_that_is_at_it();
+    host.claim_head(1, 1);
+    host.pass();
+    assert_eq!(host.interrupts(), 2);
+    host.pass();
+    assert_eq!(host.interrupts(), 2);
+}
+
+#[test]
+fn a_host_that_has_seen_all_for_itself_is_not_interrupted_for_it() {
+    let mut host = host_that_is_at_it();
+    host.claim_head(1, 2);
+    host.pass();
+    host.pass();
+    assert_eq!(host.interrupts(), 1);
+    assert!(host.group().rest().is_some(), "nothing is owed");
+    host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
+    host.ring(1);
+    host.pass();
+    assert_eq!(host.interrupts(), 2);
+}
+
+#[test]
+fn a_host_that_does_not_ring_its_doorbell_is_interrupted_in_the_end() {
+    let mut host = host_that_is_at_it();
+    host.advance(HOST_BUSY_NS_MAX - 1);
+    host.pass();
+    assert_eq!(host.interrupts(), 1);
+    host.advance(1);
+    host.pass();
+    assert_eq!(host.interrupts(), 2);
+}
+
 #[test]
 fn coalescing_waits_for_the_count_or_the_time_and_loses_nothing() {
     let mut host = Host::new();
@@ -558,6 +608,7 @@ fn coalescing_waits_for_the_count_or_the_time_and_loses_nothing() {
         host.pass();
         assert_eq!(host.interrupts(), expected);
     }
+    host.reap(1);
     host.submit(1, flush);
     host.ring(1);
     host.pass();

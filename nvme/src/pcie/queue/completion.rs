@@ -167,9 +167,21 @@ impl CompletionQueue {
         self.head = head;
         self.unconsumed -= consumed;
         self.doorbell.seen(head);
-        let position = self.tail_position - u64::from(self.unconsumed);
+        let position = self.head_position();
         self.block().head_position.store(position, Relaxed);
         Ok(())
+    }
+
+    /// Entries posted so far.
+    #[inline]
+    pub fn tail_position(&self) -> u64 {
+        self.tail_position
+    }
+
+    /// Entries that the host has consumed, as far as was looked.
+    #[inline]
+    pub fn head_position(&self) -> u64 {
+        self.tail_position - u64::from(self.unconsumed)
     }
 
     /// True when the host has not consumed everything that was posted, as far as was looked.
