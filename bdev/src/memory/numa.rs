@@ -176,7 +176,12 @@ impl PagesByNode {
             let all = map.len() / PAGE_BYTES;
             let share = (SAMPLE_PAGES * all).div_ceil(total.max(1)).min(all);
             for index in 0..share {
-                let offset = PAGE_BYTES * spread(index, all);
+                let page = if share == all {
+                    index
+                } else {
+                    spread(index, all)
+                };
+                let offset = PAGE_BYTES * page;
                 some.push(map.address().as_ptr().wrapping_add(offset));
                 if some.len() == PAGES_PER_CALL {
                     pages.add(&some);
