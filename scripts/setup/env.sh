@@ -19,6 +19,14 @@ die() {
     exit 1
 }
 
+# The cores that may be used, and which of them poll and measure.
+two_cores() {
+    mapfile -t cores < <(taskset -cp $$ | sed 's/.*: //' | tr ',' '\n' |
+        while IFS=- read -r a b; do seq "$a" "${b:-$a}"; done)
+    [ "${#cores[@]}" -ge 2 ] || die "two cores are needed: one polls, the others measure"
+    client=${cores[0]} reactor=${cores[-1]}
+}
+
 # What a script starts or makes is given to `at_exit`, so that Ctrl-C leaves nothing behind.
 exit_commands=()
 at_exit() { exit_commands=("$*" "${exit_commands[@]}"); }
