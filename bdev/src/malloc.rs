@@ -307,6 +307,7 @@ impl MallocChannel {
 
 impl Task {
     /// Does what can be done now. None when some of it is left, or another channel has the blocks.
+    #[inline(always)]
     fn advance(
         &mut self,
         disk: &Malloc,
@@ -330,6 +331,7 @@ impl Task {
     }
 
     /// None when another channel has the blocks, else what the arena said.
+    #[inline(always)]
     fn transfer(
         &self,
         disk: &Malloc,

@@ -109,6 +109,7 @@ impl Arena {
     /// Copies from `offset` on into the request's memory. False, with nothing done, if the arena
     /// does not have all of these bytes.
     #[must_use]
+    #[inline]
     pub fn read(&self, offset: u64, iovecs: &IoVecs) -> bool {
         let Some((data, len)) = self.range(offset, iovecs.bytes()) else {
             return false;
@@ -121,6 +122,7 @@ impl Arena {
     /// Copies the request's memory to `offset` on. False as in [`read`](Self::read). Another thread
     /// that learns of it must not do so before [`settle`](Self::settle).
     #[must_use]
+    #[inline]
     pub fn write(&self, offset: u64, iovecs: &IoVecs) -> bool {
         let Some((data, len)) = self.range(offset, iovecs.bytes()) else {
             return false;

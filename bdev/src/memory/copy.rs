@@ -63,6 +63,7 @@ pub fn prefetch(iovecs: &IoVecs) {
 /// # Safety
 ///
 /// `data` is readable for `len` bytes, and is no guest memory.
+#[inline]
 pub(super) unsafe fn raw_to_iovecs(
     data: *const u8,
     len: usize,
@@ -107,6 +108,7 @@ pub(super) unsafe fn raw_from_iovecs(
 /// # Safety
 ///
 /// As for [`raw_from_iovecs`].
+#[inline]
 pub(super) unsafe fn raw_from_iovecs_past_caches(
     iovecs: &IoVecs,
     data: *mut u8,
