@@ -12,6 +12,7 @@
 //! that had to ask for memory while it is written could be refused.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -171,7 +172,7 @@ impl Bdev for Malloc {
             fresh: VecDeque::with_capacity(DEPTH),
             waiting: VecDeque::with_capacity(DEPTH),
             ended: CompletionQueue::new(DEPTH),
-            written: 0,
+            copied: 0,
         }))
     }
 
@@ -191,8 +192,8 @@ struct MallocChannel {
     waiting: VecDeque<Task>,
     /// Requests that need no poll to end: writes, and those that are wrong or cancelled.
     ended: CompletionQueue,
-    /// Bytes written since the last poll.
-    written: u64,
+    /// Bytes copied since the last poll.
+    copied: u64,
 }
 
 /// A request under way.
@@ -210,7 +211,7 @@ impl Channel for MallocChannel {
         }
         match io.verdict(&self.disk.geometry, FEATURES) {
             Some(status) => self.ended.push(io.tag, status),
-            None if io.op == Op::Write && self.written < COPY_BYTES_PER_PASS => self.write(io),
+            None if io.op == Op::Write && self.copied < COPY_BYTES_PER_PASS => self.write(io),
             None => {
                 self.fresh.push_back(Task { io, zeroed: 0 });
             }
@@ -221,13 +222,14 @@ impl Channel for MallocChannel {
     fn poll(&mut self, completed: &mut Vec<Completion>) {
         self.ended.drain_into(completed);
         let mut budget = ZERO_BYTES_PER_PASS;
-        let mut wrote = !self.waiting.is_empty() || self.written > 0;
-        self.written = 0;
+        let mut copied = mem::take(&mut self.copied);
+        let mut wrote = !self.waiting.is_empty() || copied > 0;
         if !self.waiting.is_empty() {
-            self.advance_waiting(completed, &mut budget);
+            self.advance_waiting(completed, &mut budget, &mut copied);
         }
-        let mut copied = 0;
-        while completed.len() < completed.capacity() && copied < COPY_BYTES_PER_PASS {
+        // One at least, or writes could keep the others from their turn.
+        let limit = copied.max(COPY_BYTES_PER_PASS - 1);
+        while completed.len() < completed.capacity() && copied <= limit {
             self.call_for_memory_ahead();
             let Some(task) = self.fresh.front_mut() else {
                 break;
@@ -262,13 +264,11 @@ impl Channel for MallocChannel {
 impl MallocChannel {
     /// Writes, unless another channel has the blocks. The poll tells of it.
     fn write(&mut self, io: Io) {
-        let (tag, bytes) = (io.tag, io.iovecs.bytes());
+        let tag = io.tag;
+        self.copied += io.iovecs.bytes();
         let mut task = Task { io, zeroed: 0 };
         match task.advance(&self.disk, &mut self.claimant, &mut 0) {
-            Some(status) => {
-                self.written += bytes;
-                self.ended.push(tag, status);
-            }
+            Some(status) => self.ended.push(tag, status),
             None => self.waiting.push_back(task),
         }
     }
@@ -282,20 +282,29 @@ impl MallocChannel {
         }
     }
 
-    /// Tries each waiting request once, as long as there is room to report it. Those that zero
-    /// share one budget, the oldest first.
-    fn advance_waiting(&mut self, completed: &mut Vec<Completion>, budget: &mut u64) {
+    /// Tries each waiting request once, as long as there is room to report it and not too much is
+    /// copied, the oldest in any case. Those that zero share one budget, the oldest first.
+    fn advance_waiting(
+        &mut self,
+        completed: &mut Vec<Completion>,
+        budget: &mut u64,
+        copied: &mut u64,
+    ) {
         let MallocChannel {
             disk,
             claimant,
             waiting,
             ..
         } = self;
+        let limit = (*copied).max(COPY_BYTES_PER_PASS - 1);
         waiting.retain_mut(|task| {
-            if completed.len() == completed.capacity() {
+            if completed.len() == completed.capacity() || *copied > limit {
                 return true;
             }
             let status = task.advance(disk, claimant, budget);
+            if status.is_some() {
+                *copied += task.io.iovecs.bytes();
+            }
             completed.extend(status.map(|status| Completion {
                 tag: task.io.tag,
                 status,
@@ -474,6 +483,29 @@ mod tests {
         assert_eq!(reads(4096), [8]);
         assert_eq!(reads(128 << 10), [2; 4]);
         assert_eq!(reads(1 << 20), [1; 8]);
+    }
+
+    #[test]
+    fn what_was_written_before_a_poll_counts_for_its_pass_and_starves_nobody() {
+        let disk = malloc(16 << 20, 512).unwrap();
+        let context = IoContext::new(IoLimits::default()).unwrap();
+        let mut channel = disk.open_channel(&context).unwrap();
+        let mut submit = |op, bytes: u64, tag| {
+            let mut io = bare(op, 0, (bytes / 512) as u32, tag);
+            io.iovecs.push_discard(context.iovec_pool(), bytes).unwrap();
+            assert!(channel.submit(io).is_ok());
+        };
+        for tag in 0..3 {
+            submit(Op::Read, 4096, tag);
+        }
+        for tag in 3..6 {
+            submit(Op::Write, COPY_BYTES_PER_PASS / 2, tag);
+        }
+        // The third write is one too many for the first pass, and has its turn after the reads.
+        let tags =
+            |completed: Vec<Completion>| completed.iter().map(|c| c.tag.0).collect::<Vec<_>>();
+        assert_eq!(tags(poll(&mut *channel)), [3, 4, 0]);
+        assert_eq!(tags(poll(&mut *channel)), [1, 2, 5]);
     }
 
     #[test]
