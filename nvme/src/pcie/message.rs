@@ -184,13 +184,15 @@ pub struct ControllerView {
 }
 
 impl ControllerView {
-    /// Whether a vector can be delivered that could not be as the controller was seen `before`.
+    /// Whether a vector can be delivered, and could not be, or to somebody else, as the controller
+    /// was seen `before`.
     pub(crate) fn opens(&self, before: &ControllerView, vector: u16) -> bool {
-        let open = |view: &ControllerView| {
-            let bound = view.vectors.get(usize::from(vector));
-            bound.is_some_and(Option::is_some)
-        };
-        open(self) && !open(before)
+        let vector = usize::from(vector);
+        match (self.vectors.get(vector), before.vectors.get(vector)) {
+            (Some(Some(now)), Some(Some(before))) => !Arc::ptr_eq(now, before),
+            (Some(Some(_)), _) => true,
+            _ => false,
+        }
     }
 }
 

@@ -173,6 +173,9 @@ impl PollGroup {
         }
         let posting = |slot: &SlotIndex| lane.queue.slot(*slot).state() == SlotState::Posting;
         let posting: Vec<SlotIndex> = lane.queue.occupied().filter(posting).collect();
+        if !posting.is_empty() {
+            completions.tell_again();
+        }
         for slot in posting {
             if completions.queue.repost(lane.queue.slot(slot)) {
                 lane.queue.release(slot);

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use self::host::{Host, PAGE};
 use super::lane::HOST_BUSY_NS_MAX;
 use super::*;
-use crate::pcie::message::{Coalescing, GroupOutcome, ToGroup};
+use crate::pcie::message::{Coalescing, GroupOutcome, Interrupt, ToGroup};
+use crate::pcie::tests::Counter;
 
 const WRITE: u8 = 0x01;
 const READ: u8 = 0x02;
@@ -588,6 +589,48 @@ fn a_host_that_does_not_ring_its_doorbell_is_interrupted_in_the_end() {
     host.advance(1);
     host.pass();
     assert_eq!(host.interrupts(), 2);
+}
+
+#[test]
+fn a_vector_that_is_bound_to_another_is_told_what_nobody_has_consumed() {
+    let mut host = host_that_is_at_it();
+    let other = Arc::new(Counter::default());
+    let bound: Arc<dyn Interrupt> = Arc::clone(&other) as _;
+    host.change_view(|view| view.vectors[1] = Some(bound));
+    host.pass();
+    assert_eq!((host.interrupts(), other.count()), (1, 1));
+    host.change_view(|_| ());
+    host.pass();
+    assert_eq!(other.count(), 1, "it is bound as before");
+}
+
+#[test]
+fn a_parked_queue_does_not_look_where_the_host_does_not_ring() {
+    let mut host = Host::new();
+    host.create_pair(1, 16);
+    host.use_shadow_doorbells();
+    let flush = host::sqe(FLUSH, 1, [0, 0], 0, 0);
+    assert_eq!(host.command(1, flush), Status::SUCCESS);
+    host.submit(1, flush);
+    host.ring(1);
+    host.pass();
+    host.device().hold(true);
+    host.submit(1, flush);
+    host.ring(1);
+    host.pass();
+    // The doorbell page, which nobody has rung, says that all was taken back.
+    host.unmap_all();
+    host.device().hold(false);
+    host.pass();
+    host.map_again();
+    host.pass();
+    assert_eq!(host.reap(1).len(), 2);
+    assert_eq!(host.command(1, flush), Status::SUCCESS);
+    assert!(
+        host.replies()
+            .iter()
+            .all(|reply| !matches!(reply, FromGroup::Event(_)))
+    );
 }
 
 #[test]
