@@ -178,7 +178,10 @@ impl Reactor {
 
     /// Sleeps, unless something is under way that nobody rings a doorbell for.
     fn sleep(&mut self, time: Duration) {
-        let groups_are_idle = self.groups.iter().all(|group| group.group.is_idle());
+        let groups_are_idle = self
+            .groups
+            .iter()
+            .all(|group| group.group.is_idle() && !group.group.owes_interrupt());
         if groups_are_idle && !self.endpoints.iter().any(Endpoint::is_pending) {
             std::thread::sleep(time);
             self.control(self.endpoints.len());

@@ -150,7 +150,7 @@ impl PollGroup {
         self.id
     }
 
-    /// One pass at the monotonic time `now_ns`: true if there was anything to do.
+    /// One pass at the monotonic time `now_ns`: true if there was anything to do, or is under way.
     #[inline]
     pub fn poll(&mut self, now_ns: u64) -> bool {
         self.now_ns = now_ns;
@@ -179,6 +179,16 @@ impl PollGroup {
             && self.outbox.is_empty()
     }
 
+    /// Whether the host is owed an interrupt that can be delivered: soon, if not yet.
+    pub fn owes_interrupt(&self) -> bool {
+        let deliverable =
+            |vector: u16| matches!(self.view.vectors.get(usize::from(vector)), Some(Some(_)));
+        let owes = |lane: &CompletionLane| {
+            lane.owed.is_owed() && lane.queue.vector().is_some_and(deliverable)
+        };
+        self.owing != 0 && self.completions.iter().any(owes)
+    }
+
     /// The next thing to tell the controller.
     #[inline]
     pub fn take_reply(&mut self) -> Option<FromGroup> {
@@ -188,7 +198,7 @@ impl PollGroup {
     fn fetch(&mut self, index: usize) -> bool {
         let lane = &mut self.lanes[index];
         if !lane.retry.is_empty() && self.retry(index) == Start::Stalled {
-            return false;
+            return true;
         }
         let mut room = match self.admit(index) {
             Ok(room) => room,
@@ -323,9 +333,9 @@ impl PollGroup {
             let Some(channel) = &mut device.channel else {
                 continue;
             };
+            busy = true;
             channel.poll(&mut self.completed);
             device.in_flight -= self.completed.len();
-            busy |= !self.completed.is_empty();
             let mut completed = std::mem::take(&mut self.completed);
             let mut rest = completed.drain(..);
             while let Some(completion) = self.post_burst(index, &mut rest) {
@@ -377,8 +387,16 @@ impl PollGroup {
         }
         let (queue, slot) = queue_and_slot(completion.tag);
         let index = usize::from(self.lane_of[usize::from(queue.0)]);
-        if matches!(status, Status::UNRECOVERED_READ_ERROR | Status::WRITE_FAULT) {
-            self.lanes[index].queue.block().count_media_error();
+        let lane = &self.lanes[index];
+        match (status, self.devices.get(device)) {
+            (Status::UNRECOVERED_READ_ERROR | Status::WRITE_FAULT, _) => {
+                lane.queue.block().count_media_error();
+            }
+            (Status::SUCCESS, Some(Some(device))) => {
+                let shift = device.namespace.block_shift();
+                nvm::count(lane.queue.block(), lane.queue.slot(slot), shift);
+            }
+            _ => {}
         }
         self.complete(index, slot, status);
     }
