@@ -29,7 +29,7 @@ use crate::{
 const DEPTH: usize = 1024;
 
 /// How many requests before its turn the memory of a request is called for.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 
 /// How much one channel zeroes in one pass: about 10 microseconds.
 pub const ZERO_BYTES_PER_PASS: u64 = 128 << 10;
@@ -214,6 +214,12 @@ impl Channel for MallocChannel {
             None if io.op == Op::Write && self.copied < COPY_BYTES_PER_PASS => self.write(io),
             None => {
                 self.fresh.push_back(Task { io, zeroed: 0 });
+                // Of one that stays alone the copy comes at once.
+                if self.fresh.len() == AHEAD {
+                    self.fresh
+                        .iter()
+                        .for_each(|task| self.call_for_memory_of(&task.io));
+                }
             }
         }
         Ok(())
@@ -230,7 +236,9 @@ impl Channel for MallocChannel {
         // One at least, or writes could keep the others from their turn.
         let limit = copied.max(COPY_BYTES_PER_PASS - 1);
         while completed.len() < completed.capacity() && copied <= limit {
-            self.call_for_memory_ahead();
+            if let Some(task) = self.fresh.get(AHEAD) {
+                self.call_for_memory_of(&task.io);
+            }
             let Some(task) = self.fresh.front_mut() else {
                 break;
             };
@@ -275,10 +283,10 @@ impl MallocChannel {
 
     /// Of what is only written nothing is called for: it goes past the caches.
     #[inline]
-    fn call_for_memory_ahead(&self) {
-        let ahead = self.fresh.get(AHEAD).map(|task| &task.io);
-        if let Some(io) = ahead.filter(|io| io.op != Op::Write) {
-            self.disk.arena.prefetch(self.disk.offset(io.lba));
+    fn call_for_memory_of(&self, io: &Io) {
+        if io.op != Op::Write {
+            let offset = self.disk.offset(io.lba);
+            self.disk.arena.prefetch(offset, io.iovecs.bytes());
         }
     }
 

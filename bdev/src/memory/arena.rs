@@ -7,14 +7,14 @@ use nix::errno::Errno;
 use nix::sys::mman::MmapAdvise;
 
 use super::map::{HUGE_PAGE_BYTES, Map};
-use super::{IoVecs, MapError, Nodes, PAGE_BYTES, PageKind, Placement, available, copy, numa};
+use super::{
+    IoVecs, MapError, Nodes, PAGE_BYTES, PageKind, Placement, available, copy, numa, prefetch,
+};
 
 /// The longest arena: far more than machines have, and far less than addresses.
 const ARENA_BYTES_MAX: u64 = 16 << 40;
 
-/// How many cache lines are called for ahead of a copy: enough for the machine to see the
-/// direction.
-const PREFETCH_LINES: usize = 4;
+const LINE_BYTES: usize = 64;
 
 /// A range of zeroed memory, all of it there from the start, never lent by reference. `Send` and
 /// `Sync`: two threads that write the same bytes at one time leave a mixture, so the users of an
@@ -25,6 +25,8 @@ pub struct Arena {
     len: usize,
     page_kind: PageKind,
     placement: Placement,
+    /// How much of a range is called for at most.
+    prefetch_bytes: usize,
 }
 
 impl Arena {
@@ -57,12 +59,7 @@ impl Arena {
             Err(_) => ordinary(size, nodes)?,
         };
         let (map, placement) = populated;
-        Ok(Arena {
-            map,
-            len,
-            page_kind,
-            placement,
-        })
+        Ok(Arena::of(map, len, page_kind, placement))
     }
 
     /// As [`new`](Self::new), in base pages that the kernel does not join: to tell what huge ones
@@ -79,12 +76,17 @@ impl Arena {
         let size = len.max(1).next_multiple_of(PAGE_BYTES);
         enough(size)?;
         let (map, placement) = populated(size, PageKind::Normal, &Nodes::default())?;
-        Ok(Arena {
+        Ok(Arena::of(map, len, PageKind::Normal, placement))
+    }
+
+    fn of(map: Map, len: usize, page_kind: PageKind, placement: Placement) -> Arena {
+        Arena {
             map,
             len,
-            page_kind: PageKind::Normal,
+            page_kind,
             placement,
-        })
+            prefetch_bytes: LINE_BYTES * prefetch::lines_of_a_copy(),
+        }
     }
 
     /// How many bytes it has.
@@ -171,13 +173,14 @@ impl Arena {
         true
     }
 
-    /// Brings what is from `offset` on near: the first of it, and with it the rest. Any offset is
-    /// fine.
+    /// Brings `len` bytes from `offset` on nearer: the first of them, and with them the rest. Any
+    /// range is fine.
     #[inline]
-    pub fn prefetch(&self, offset: u64) {
+    pub fn prefetch(&self, offset: u64, len: u64) {
         let data = self.map.address().as_ptr().wrapping_add(offset as usize);
-        for line in 0..PREFETCH_LINES {
-            copy::prefetch_line(data.wrapping_add(64 * line));
+        let len = self.prefetch_bytes.min(len as usize);
+        for at in (0..len).step_by(LINE_BYTES) {
+            prefetch::line_to_second_level(data.wrapping_add(at));
         }
     }
 

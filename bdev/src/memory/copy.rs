@@ -2,12 +2,12 @@
 //!
 //! All of it is by raw pointer, in the order of the segments, and never more than the shorter side
 //! has. Segments that discard take their share of the length and are skipped.
-#![allow(unsafe_code)] // Raw copies and prefetch: this is the file for it.
+#![allow(unsafe_code)] // Raw copies: this is the file for them.
 
 use std::ptr;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::IoVecs;
+use super::{IoVecs, prefetch};
 
 /// What a compare copies at a time: guest memory can change, so it is copied before it is judged.
 const COMPARE_BYTES: usize = 4096;
@@ -54,7 +54,7 @@ pub fn zero(iovecs: &IoVecs) {
 /// Brings the first line of each segment near, of the first few.
 pub fn prefetch(iovecs: &IoVecs) {
     for segment in iovecs.segments().iter().take(4) {
-        prefetch_line(segment.as_ptr());
+        prefetch::line(segment.as_ptr());
     }
 }
 
@@ -253,22 +253,4 @@ unsafe fn bytes_past_caches(from: *const u8, to: *mut u8, len: usize) {
 unsafe fn bytes_past_caches(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: promised by the caller.
     unsafe { bytes(from, to, len) };
-}
-
-/// Brings the cache line of an address near. Any address is fine.
-#[inline]
-pub(super) fn prefetch_line(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch never faults and changes nothing.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above.
-    unsafe {
-        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly));
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = address;
 }

@@ -44,6 +44,7 @@ mod guest;
 mod iovec;
 mod map;
 mod numa;
+mod prefetch;
 mod region;
 mod ring;
 mod shared;

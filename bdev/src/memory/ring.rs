@@ -1,11 +1,11 @@
 //! A queue in guest memory.
-#![allow(unsafe_code)] // Atomic words in guest memory, and a prefetch.
+#![allow(unsafe_code)] // Atomic words in guest memory.
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::guest::{Mapping, Span, Spans};
-use super::{Access, MemoryError, copy};
+use super::{Access, MemoryError, prefetch};
 
 /// Entries of a queue in guest memory, read and written in words of 8 bytes, each of them whole. An
 /// entry has `WORDS` words, a power of two. It holds a lease: its memory stays mapped as long as it
@@ -129,7 +129,7 @@ impl<const WORDS: usize> GuestRing<WORDS> {
     /// Brings an entry near.
     #[inline]
     pub fn prefetch(&self, index: u32) {
-        copy::prefetch_line(self.entry(index));
+        prefetch::line(self.entry(index));
     }
 
     /// Whether a region of it was removed: the queue has to be parked and the ring dropped.

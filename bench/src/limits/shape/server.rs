@@ -9,7 +9,7 @@ use super::super::rings::{Command, Rings};
 use super::super::work::{BURST, Shape, Work};
 
 /// How many commands ahead memory is called for.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 
 /// Executes commands in their order, a burst at a time.
 pub(super) struct Server<'a> {
@@ -43,13 +43,13 @@ impl<'a> Server<'a> {
         match self.shape.work {
             Work::Empty => self.serve_with(|_, _| (), |_, _| true),
             Work::Read => self.serve_with(
-                |server, command| server.disk.prefetch(command.offset),
+                |server, command| server.disk.prefetch(command.offset, server.shape.bytes),
                 |server, command| server.disk.read(command.offset, server.buffer(command)),
             ),
             Work::Write => self.serve_with(
                 |server, command| {
                     copy::prefetch(server.buffer(command));
-                    server.disk.prefetch(command.offset);
+                    server.disk.prefetch(command.offset, server.shape.bytes);
                 },
                 |server, command| {
                     let buffer = server.buffer(command);
