@@ -7,10 +7,11 @@
 use std::mem;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bdev::memory::{GuestMemory, Iova};
 use nvme::spec::{CommandId, Cqe, Nsid, NvmOpcode, Sqe, Status};
+use quanta::Clock;
 
 use super::block::Generation;
 use super::extent::{Chunk, Extent};
@@ -65,6 +66,12 @@ struct Slot {
     submitted_ns: u64,
 }
 
+/// A command that has succeeded.
+struct Done {
+    action: Action,
+    latency_ns: u64,
+}
+
 /// A queue and the commands on it.
 pub(super) struct Job {
     index: usize,
@@ -76,7 +83,9 @@ pub(super) struct Job {
     in_flight: u32,
     tally: Tally,
     completed: u64,
-    clock: Instant,
+    clock: Clock,
+    /// What the clock said when time began.
+    origin: u64,
     last_ns: u64,
     /// From when on commands count.
     begin_ns: u64,
@@ -125,7 +134,8 @@ impl Job {
             in_flight: 0,
             tally: Tally::new(),
             completed: 0,
-            clock: Instant::now(),
+            clock: Clock::new(),
+            origin: 0,
             last_ns: 0,
             begin_ns: 0,
             ramping: false,
@@ -165,7 +175,7 @@ impl Job {
 
     /// The phases. `elapsed` is that of the first, which is the one that is measured.
     fn work(&mut self, checker: &mut Checker, elapsed: &mut Duration) -> Result<(), Failure> {
-        self.clock = Instant::now();
+        self.origin = self.clock.raw();
         self.ramping = !self.plan.ramp_time.is_zero();
         self.begin_ns = nanoseconds(self.plan.ramp_time);
         let runtime = self.plan.whole_time();
@@ -241,18 +251,21 @@ impl Job {
             return Ok(false);
         };
         let now_ns = self.now_ns();
-        self.complete(first, traffic, now_ns)?;
+        let first = self.complete(first, traffic, now_ns)?;
         // No more than can be in flight: a target that never stops completing is seen through.
         for _ in 1..self.slots.len() {
             let Some(cqe) = self.queue.pop() else {
                 break;
             };
-            self.complete(cqe, traffic, now_ns)?;
+            let done = self.complete(cqe, traffic, now_ns)?;
+            self.record(done);
         }
         if !self.free.is_empty() {
             self.refill(traffic, now_ns)?;
         }
         self.queue.ring()?;
+        // Nothing waits for this any more: with one command in flight, the next would.
+        self.record(first);
         if self.ramping && now_ns >= self.begin_ns {
             self.end_ramp(now_ns);
         }
@@ -268,7 +281,7 @@ impl Job {
         cqe: Cqe,
         traffic: &mut T,
         now_ns: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<Done, Failure> {
         let cid = cqe.cid().0;
         let slot = self.slots.get_mut(usize::from(cid));
         let command = slot.and_then(|slot| slot.command.take());
@@ -279,16 +292,24 @@ impl Job {
         if cqe.status() != Status::SUCCESS {
             return Err(self.command_failed(command, cqe.status()));
         }
-        self.completed += 1;
         let slot = &self.slots[usize::from(cid)];
-        self.tally
-            .record(command.action, now_ns - slot.submitted_ns);
+        let done = Done {
+            action: command.action,
+            latency_ns: now_ns.saturating_sub(slot.submitted_ns),
+        };
         let data = Data {
             memory: &self.memory,
             address: slot.data,
         };
         traffic.finish(command, data)?;
-        self.submit_next(cid, traffic, now_ns)
+        self.submit_next(cid, traffic, now_ns)?;
+        Ok(done)
+    }
+
+    #[inline]
+    fn record(&mut self, done: Done) {
+        self.completed += 1;
+        self.tally.record(done.action, done.latency_ns);
     }
 
     /// Submits commands in all free slots, as far as there are any.
@@ -414,7 +435,7 @@ impl Job {
 
     #[inline]
     fn now_ns(&self) -> u64 {
-        self.clock.elapsed().as_nanos() as u64
+        self.clock.delta_as_nanos(self.origin, self.clock.raw())
     }
 
     /// From the start of the job, or the end of its ramp, to the last completion.
