@@ -40,7 +40,7 @@ use crate::nvm;
 use crate::spec::{QueueId, Status};
 
 /// Most commands fetched from one queue in one pass, so that a busy queue cannot starve others.
-const BURST_MAX: u32 = 64;
+const BURST_MAX: u32 = 32;
 /// Of more commands than this only half are fetched in one pass, so that the host has completions
 /// to look at while the other half is executed.
 const BURST_MIN: u32 = 16;
