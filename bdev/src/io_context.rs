@@ -21,6 +21,9 @@ pub struct IoLimits {
     pub bounce_buffers: usize,
     /// The size of each in bytes, rounded up to pages.
     pub bounce_bytes: usize,
+    /// After how many bytes a channel copies or zeroes no more in one pass, so that the reactor has
+    /// time for others.
+    pub pass_bytes: u64,
 }
 
 impl Default for IoLimits {
@@ -31,6 +34,8 @@ impl Default for IoLimits {
             bounce_buffers: 32,
             // The largest transfer a guest may ask for by default, and a page for each ragged end.
             bounce_bytes: (1 << 20) + 2 * PAGE_BYTES,
+            // A burst of short requests fits.
+            pass_bytes: 256 << 10,
         }
     }
 }

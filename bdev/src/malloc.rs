@@ -6,7 +6,8 @@
 //! memory of each called for early, take a quarter less time than copies among other work. A poll
 //! does as many as it can report. Two kinds take several passes: one whose blocks another channel
 //! has claimed at that moment, and a long unmap or write zeroes, which advances by
-//! [`ZERO_BYTES_PER_PASS`] at a time so that no guest can make a reactor stand still.
+//! [`ZERO_BYTES_PER_PASS`] at a time so that no guest can make a reactor stand still. A poll also
+//! ends when it has copied as much as the reactor allows.
 //!
 //! Memory is never given back to the system: what is unmapped is zeroed and stays, since a disk
 //! that had to ask for memory while it is written could be refused.
@@ -31,12 +32,12 @@ const DEPTH: usize = 1024;
 /// How many requests before its turn the memory of a request is called for.
 const AHEAD: usize = 2;
 
-/// How much one channel zeroes in one pass: about 10 microseconds.
+/// How much one channel zeroes in one pass, unless the reactor allows less: about 10 microseconds.
 pub const ZERO_BYTES_PER_PASS: u64 = 128 << 10;
 
-/// After how much one channel copies no more in one pass, so that guests with long requests leave
-/// the reactor to others; a burst of short ones fits.
-const COPY_BYTES_PER_PASS: u64 = 256 << 10;
+/// After how much one channel writes no more at submission before it is polled. A burst of short
+/// writes fits: what is left for the poll waits longer than what comes after it.
+const WRITE_BYTES_PER_PASS: u64 = 256 << 10;
 
 const FEATURES: Features = Features {
     flush: true,
@@ -160,12 +161,13 @@ impl Bdev for Malloc {
         FEATURES
     }
 
-    fn open_channel(self: Arc<Self>, _context: &IoContext) -> Result<Box<dyn Channel>, Error> {
+    fn open_channel(self: Arc<Self>, context: &IoContext) -> Result<Box<dyn Channel>, Error> {
         let refused = |source| Error::Channel {
             name: self.name.clone(),
             source,
         };
         let claimant = self.claims.claimant().map_err(refused)?;
+        let block_size = u64::from(self.geometry.block_size);
         Ok(Box::new(MallocChannel {
             disk: self,
             claimant,
@@ -173,6 +175,7 @@ impl Bdev for Malloc {
             waiting: VecDeque::with_capacity(DEPTH),
             ended: CompletionQueue::new(DEPTH),
             copied: 0,
+            pass_bytes: context.limits().pass_bytes.max(block_size),
         }))
     }
 
@@ -194,6 +197,8 @@ struct MallocChannel {
     ended: CompletionQueue,
     /// Bytes copied since the last poll.
     copied: u64,
+    /// After how many a poll copies no more.
+    pass_bytes: u64,
 }
 
 /// A request under way.
@@ -211,7 +216,7 @@ impl Channel for MallocChannel {
         }
         match io.verdict(&self.disk.geometry, FEATURES) {
             Some(status) => self.ended.push(io.tag, status),
-            None if io.op == Op::Write && self.copied < COPY_BYTES_PER_PASS => self.write(io),
+            None if io.op == Op::Write && self.copied < WRITE_BYTES_PER_PASS => self.write(io),
             None => {
                 self.fresh.push_back(Task { io, zeroed: 0 });
                 // Of one that stays alone the copy comes at once.
@@ -227,14 +232,14 @@ impl Channel for MallocChannel {
 
     fn poll(&mut self, completed: &mut Vec<Completion>) {
         self.ended.drain_into(completed);
-        let mut budget = ZERO_BYTES_PER_PASS;
+        let mut budget = ZERO_BYTES_PER_PASS.min(self.pass_bytes);
         let mut copied = mem::take(&mut self.copied);
         let mut wrote = !self.waiting.is_empty() || copied > 0;
         if !self.waiting.is_empty() {
             self.advance_waiting(completed, &mut budget, &mut copied);
         }
         // One at least, or writes could keep the others from their turn.
-        let limit = copied.max(COPY_BYTES_PER_PASS - 1);
+        let limit = copied.max(self.pass_bytes - 1);
         while completed.len() < completed.capacity() && copied <= limit {
             if let Some(task) = self.fresh.get(AHEAD) {
                 self.call_for_memory_of(&task.io);
@@ -302,9 +307,10 @@ impl MallocChannel {
             disk,
             claimant,
             waiting,
+            pass_bytes,
             ..
         } = self;
-        let limit = (*copied).max(COPY_BYTES_PER_PASS - 1);
+        let limit = (*copied).max(*pass_bytes - 1);
         waiting.retain_mut(|task| {
             if completed.len() == completed.capacity() || *copied > limit {
                 return true;
@@ -494,6 +500,33 @@ mod tests {
     }
 
     #[test]
+    fn a_reactor_can_ask_for_shorter_passes_and_not_for_ones_in_which_nothing_happens() {
+        let disk = malloc(16 << 20, 512).unwrap();
+        for (pass_bytes, each) in [(0, 1), (8192, 2), (12 << 10, 3)] {
+            let context = IoContext::new(IoLimits {
+                pass_bytes,
+                ..IoLimits::default()
+            });
+            let context = context.unwrap();
+            let mut channel = Arc::clone(&disk).open_channel(&context).unwrap();
+            for tag in 0..6 {
+                let mut io = bare(Op::Read, 0, 8, tag);
+                io.iovecs.push_discard(context.iovec_pool(), 4096).unwrap();
+                assert!(channel.submit(io).is_ok());
+            }
+            let polls: Vec<_> = (0..6 / each).map(|_| poll(&mut *channel).len()).collect();
+            assert_eq!(polls, vec![each; 6 / each]);
+            assert!(channel.submit(bare(Op::Unmap, 0, 24, 1)).is_ok());
+            let blocks = pass_bytes.max(512) / 512;
+            let passes = 1
+                + (0..24)
+                    .take_while(|_| poll(&mut *channel).is_empty())
+                    .count();
+            assert_eq!(passes as u64, 24_u64.div_ceil(blocks));
+        }
+    }
+
+    #[test]
     fn what_was_written_before_a_poll_counts_for_its_pass_and_starves_nobody() {
         let disk = malloc(16 << 20, 512).unwrap();
         let context = IoContext::new(IoLimits::default()).unwrap();
@@ -507,7 +540,7 @@ mod tests {
             submit(Op::Read, 4096, tag);
         }
         for tag in 3..6 {
-            submit(Op::Write, COPY_BYTES_PER_PASS / 2, tag);
+            submit(Op::Write, WRITE_BYTES_PER_PASS / 2, tag);
         }
         // The third write is one too many for the first pass, and has its turn after the reads.
         let tags =

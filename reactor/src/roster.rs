@@ -1,12 +1,20 @@
 //! Which poll groups are polled in every pass, and which are only looked at in turns.
 //!
 //! A reactor can have far more groups than guests at work. A group that has had nothing to do for a
-//! while rests: it is not polled, but its doorbells are looked at, those of half of all resting
-//! groups after each pass, and as soon as one is rung the group is active again.
+//! while rests: it is not polled, but its doorbells are looked at in turns, so many after each pass
+//! that all have their turn in a few microseconds, and as soon as one is rung the group is active
+//! again.
 
 /// Passes without anything to do after which a group may rest: many times what a guest takes that
 /// has one command in flight at a time.
 const QUIET_PASSES_MAX: u32 = 4096;
+
+/// In what time every resting group is to be looked at; with the pass that follows, the doorbell of
+/// an idle queue is seen within 5 us.
+const ROUND_NS: u64 = 4_500;
+
+/// Most resting groups that are looked at after one pass: as much as a few commands take.
+const LOOKS_MAX: usize = 64;
 
 /// Groups by their place in the reactor, and of those that rest what is to be looked at.
 #[derive(Debug)]
@@ -15,6 +23,8 @@ pub struct Roster<R> {
     resting: Vec<(usize, R)>,
     /// Where among the resting ones to look next.
     next: usize,
+    /// How many of them to look at after a pass.
+    looks: usize,
     /// For how many passes each group has had nothing to do.
     quiet_passes: Vec<u32>,
 }
@@ -26,6 +36,7 @@ impl<R> Roster<R> {
             active: (0..groups).collect(),
             resting: Vec::with_capacity(groups),
             next: 0,
+            looks: LOOKS_MAX,
             quiet_passes: vec![0; groups],
         }
     }
@@ -64,12 +75,17 @@ impl<R> Roster<R> {
         }
     }
 
-    /// Looks at half of the resting groups, or at all of them if none is active, and wakes those
-    /// that are rung.
+    /// Passes take so long on average.
+    pub fn pace(&mut self, pass_ns: u64) {
+        let pass_ns = pass_ns.clamp(1, ROUND_NS);
+        let looks = (self.resting.len() as u64 * pass_ns).div_ceil(ROUND_NS);
+        self.looks = (looks as usize).min(LOOKS_MAX);
+    }
+
+    /// Looks at the next of the resting groups, and wakes those that are rung.
     #[inline]
     pub fn look(&mut self, is_rung: impl Fn(&R) -> bool) {
-        let share = if self.active.is_empty() { 1 } else { 2 };
-        for _ in 0..self.resting.len().div_ceil(share) {
+        for _ in 0..self.looks.min(self.resting.len()) {
             if self.next >= self.resting.len() {
                 self.next = 0;
             }
@@ -117,13 +133,17 @@ mod tests {
     }
 
     #[test]
-    fn two_looks_see_every_resting_group_beside_an_active_one() {
-        for groups in [2, 3, 8, 65] {
+    fn a_look_sees_as_many_groups_as_it_may_and_the_next_goes_on_from_there() {
+        for groups in [2, 3, LOOKS_MAX, LOOKS_MAX + 1, LOOKS_MAX + 2, 3 * LOOKS_MAX] {
             for rung in 1..groups {
                 let mut roster = resting(groups);
                 roster.wake(0);
-                for _ in 0..2 {
+                for _ in 0..(groups - 1).div_ceil(LOOKS_MAX) {
+                    assert_eq!(active(&roster), [0]);
                     roster.look(|group| *group == rung);
+                    if roster.resting.len() < groups - 1 {
+                        break;
+                    }
                 }
                 assert_eq!(active(&roster), [0, rung], "{rung} of {groups}");
             }
@@ -131,7 +151,33 @@ mod tests {
     }
 
     #[test]
-    fn one_look_sees_every_group_if_all_rest() {
+    fn the_longer_a_pass_the_more_groups_are_looked_at_after_it() {
+        let paces = [(0, 40), (1, 40), (100, 40), (1125, 4), (1126, 4), (4499, 1)];
+        for (pass_ns, passes) in paces {
+            let mut roster = resting(40);
+            roster.pace(pass_ns);
+            let (last, _) = roster.resting[39];
+            for _ in 1..passes {
+                roster.look(|group| *group == last);
+                assert!(roster.active.is_empty(), "{pass_ns} ns");
+            }
+            roster.look(|group| *group == last);
+            assert_eq!(active(&roster), [last], "{pass_ns} ns");
+        }
+    }
+
+    #[test]
+    fn a_group_that_rests_later_is_looked_at_too() {
+        let mut roster = Roster::new(1);
+        roster.pace(5);
+        roster.rest(0, 0);
+        roster.pace(5);
+        roster.look(|_| true);
+        assert_eq!(active(&roster), [0]);
+    }
+
+    #[test]
+    fn one_look_wakes_every_group_that_is_rung() {
         let mut roster = resting(5);
         roster.look(|group| group % 2 == 0);
         assert_eq!(active(&roster), [0, 2, 4]);

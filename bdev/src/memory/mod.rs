@@ -10,6 +10,7 @@
 //! | [`Buffer`], [`BufferPool`] | aligned memory of ours, for requests that need it               |
 //! | [`Arena`]                  | the blocks of a memory disk                                     |
 //! | [`SharedPages`]            | memory shared by descriptor: doorbells, durable state           |
+//! | [`Glance`]                 | whether any of many words of it has changed                     |
 //! | [`Nodes`], [`PagesByNode`] | where in the machine (NUMA) memory is to be, and is             |
 //! | [`copy`]                   | bytes between requests and memory of ours                       |
 //! | [`install_sigbus_handler`] | what keeps a file that shrinks from killing the process         |
@@ -40,6 +41,7 @@ mod barrier;
 mod buffer;
 pub mod copy;
 mod error;
+mod glance;
 mod guest;
 mod iovec;
 mod map;
@@ -55,6 +57,7 @@ pub use backing::{BACKINGS_BYTES_MAX, BACKINGS_MAX, Backing, Backings, MemoryPol
 pub(crate) use barrier::ProcessBarrier;
 pub use buffer::{Buffer, BufferPool};
 pub use error::{MapError, MemoryError};
+pub use glance::Glance;
 pub use guest::{GuestMemory, REGIONS_MAX};
 pub use iovec::{IoVec, IoVecPool, IoVecs, SEGMENTS_MAX};
 pub use map::PageKind;

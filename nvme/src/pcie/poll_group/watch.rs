@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bdev::memory::SharedSlice;
+use bdev::memory::Glance;
 
 use super::PollGroup;
 use crate::pcie::doorbell::FIRST_IO_PAIR;
@@ -71,26 +71,14 @@ impl Watches {
 
 /// The doorbells of a group that rests, as it has seen them: all that there is to look at, close
 /// together.
-pub struct Rest {
-    doorbells: SharedSlice<[AtomicU32; 2]>,
-    seen: Box<[u32]>,
-    /// 0 for the queues of other groups; empty if there are none.
-    masks: Box<[u32]>,
-}
+pub struct Rest(Glance);
 
 impl Rest {
     /// Whether one was rung since.
     #[inline]
     pub fn is_rung(&self) -> bool {
-        // Relaxed: a pass looks again.
-        let pairs = self.doorbells.iter().zip(&self.seen);
-        let differ = pairs.map(|([tail, _], seen)| tail.load(Relaxed) ^ seen);
-        if self.masks.is_empty() {
-            differ.fold(0, |any, differ| any | differ) != 0
-        } else {
-            let differ = differ.zip(&self.masks).map(|(differ, mask)| differ & mask);
-            differ.fold(0, |any, differ| any | differ) != 0
-        }
+        // A pass looks again.
+        self.0.differs()
     }
 }
 
@@ -120,13 +108,10 @@ impl PollGroup {
         if !waits || self.owing != 0 || !self.is_idle() {
             return None;
         }
-        let shares = list.iter().any(|watch| watch.mask == 0);
-        let masks = list.iter().map(|watch| watch.mask).filter(|_| shares);
-        Some(Rest {
-            doorbells: self.doorbells.some_pairs(FIRST_IO_PAIR, list.len())?,
-            seen: list.iter().map(|watch| watch.seen).collect(),
-            masks: masks.collect(),
-        })
+        let seen: Vec<_> = list.iter().map(|watch| (watch.seen, watch.mask)).collect();
+        let pairs = seen.len().next_multiple_of(Glance::PAIRS_MULTIPLE);
+        let doorbells = self.doorbells.some_pairs(FIRST_IO_PAIR, pairs)?;
+        Glance::new(doorbells, &seen).map(Rest)
     }
 
     #[inline]
