@@ -1,8 +1,12 @@
 //! One queue, driven by one thread: the hot loop.
 //!
-//! Each pass takes all completions that are there, submits a command for each, and then writes the
+//! Each pass takes completions that are there, submits a command for each, and then writes the
 //! doorbells once. It allocates nothing, makes no system call, and reads the clock only in a pass
 //! that has found something.
+//!
+//! It stores as little as it can: what a core stores waits in a buffer, in order, for lines that the
+//! reactor has read, and the more there is of it for each command, the fewer commands are under way
+//! between two cores that are far apart.
 
 use std::mem;
 use std::sync::Arc;
@@ -28,6 +32,10 @@ use crate::driver::{self, PageSize, PreparedCommand, QueuePair, QueueSeed};
 /// How many passes that find nothing are made before time is looked at and the core is offered to
 /// others: some 50 us.
 const IDLE_PASSES: u32 = 1 << 14;
+
+/// Completions that are taken before the doorbells are written, so that the reactor has something to
+/// do meanwhile.
+const BATCH: usize = 16;
 
 /// What a thread needs to become a job.
 pub(super) struct JobSeed {
@@ -244,7 +252,7 @@ impl Job {
         Ok(())
     }
 
-    /// Takes what has completed, and submits as much. False if there was nothing.
+    /// Takes some of what has completed, and submits as much. False if there was nothing.
     #[inline]
     fn pass<T: Traffic>(&mut self, traffic: &mut T) -> Result<bool, Failure> {
         let Some(first) = self.queue.pop() else {
@@ -252,13 +260,14 @@ impl Job {
         };
         let now_ns = self.now_ns();
         let first = self.complete(first, traffic, now_ns)?;
-        // No more than can be in flight: a target that never stops completing is seen through.
-        for _ in 1..self.slots.len() {
+        let mut completed = 1;
+        for _ in 1..self.slots.len().min(BATCH) {
             let Some(cqe) = self.queue.pop() else {
                 break;
             };
             let done = self.complete(cqe, traffic, now_ns)?;
             self.record(done);
+            completed += 1;
         }
         if !self.free.is_empty() {
             self.refill(traffic, now_ns)?;
@@ -271,11 +280,12 @@ impl Job {
         }
         self.idle_passes = 0;
         self.last_ns = now_ns;
+        self.completed += completed;
         self.signals.publish(self.index, self.completed);
         Ok(true)
     }
 
-    #[inline]
+    #[inline(always)]
     fn complete<T: Traffic>(
         &mut self,
         cqe: Cqe,
@@ -283,12 +293,11 @@ impl Job {
         now_ns: u64,
     ) -> Result<Done, Failure> {
         let cid = cqe.cid().0;
-        let slot = self.slots.get_mut(usize::from(cid));
-        let command = slot.and_then(|slot| slot.command.take());
+        let slot = self.slots.get(usize::from(cid));
+        let command = slot.and_then(|slot| slot.command);
         let (Some(command), true) = (command, cqe.sqid() == self.queue.id()) else {
             return Err(self.not_in_flight(cqe));
         };
-        self.in_flight -= 1;
         if cqe.status() != Status::SUCCESS {
             return Err(self.command_failed(command, cqe.status()));
         }
@@ -302,44 +311,46 @@ impl Job {
             address: slot.data,
         };
         traffic.finish(command, data)?;
-        self.submit_next(cid, traffic, now_ns)?;
+        if !self.submit_next(cid, traffic, now_ns)? {
+            self.slots[usize::from(cid)].command = None;
+            self.free.push(cid);
+            self.in_flight -= 1;
+        }
         Ok(done)
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&mut self, done: Done) {
-        self.completed += 1;
         self.tally.record(done.action, done.latency_ns);
     }
 
     /// Submits commands in all free slots, as far as there are any.
     fn refill<T: Traffic>(&mut self, traffic: &mut T, now_ns: u64) -> Result<(), Failure> {
         while let Some(slot) = self.free.pop() {
-            let free = self.free.len();
-            self.submit_next(slot, traffic, now_ns)?;
-            if self.free.len() > free {
+            if !self.submit_next(slot, traffic, now_ns)? {
+                self.free.push(slot);
                 break;
             }
+            self.in_flight += 1;
         }
         Ok(())
     }
 
-    /// Submits the next command in a slot; without one the slot is free.
-    #[inline]
+    /// Submits the next command in a slot. False without one.
+    #[inline(always)]
     fn submit_next<T: Traffic>(
         &mut self,
         cid: u16,
         traffic: &mut T,
         now_ns: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let next = if now_ns < self.end_ns {
             traffic.next()
         } else {
             None
         };
         let Some(command) = next else {
-            self.free.push(cid);
-            return Ok(());
+            return Ok(false);
         };
         let slot = &mut self.slots[usize::from(cid)];
         let data = Data {
@@ -355,8 +366,7 @@ impl Job {
             .push_prepared(prepared, self.extent.lba(command.chunk).0);
         slot.command = Some(command);
         slot.submitted_ns = now_ns;
-        self.in_flight += 1;
-        Ok(())
+        Ok(true)
     }
 
     /// Puts aside what was recorded. Commands in flight count: they complete in the time that does.

@@ -127,7 +127,7 @@ impl Pattern {
     }
 
     /// The next command; none after the last.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<Command> {
         self.left = self.left.checked_sub(1)?;
         let chunk = match &mut self.places {

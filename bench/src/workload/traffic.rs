@@ -34,17 +34,17 @@ pub(crate) struct Data<'a> {
 pub(crate) struct Unchecked(pub(crate) Pattern);
 
 impl Traffic for Unchecked {
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Command> {
         self.0.next()
     }
 
-    #[inline]
+    #[inline(always)]
     fn prepare(&mut self, _: Command, _: Data<'_>) -> Result<(), MemoryError> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, _: Command, _: Data<'_>) -> Result<(), Failure> {
         Ok(())
     }
