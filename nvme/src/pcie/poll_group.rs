@@ -41,9 +41,9 @@ use crate::spec::{QueueId, Status};
 
 /// Most commands fetched from one queue in one pass, so that a busy queue cannot starve others.
 const BURST_MAX: u32 = 32;
-/// Of more commands than this only half are fetched in one pass, so that the host has completions
-/// to look at while the other half is executed.
-const BURST_MIN: u32 = 16;
+/// Half of what the host keeps in flight is fetched in one pass, so that it has completions to look
+/// at while the other half is executed, but not less than this.
+const BURST_MIN: u32 = 4;
 /// Most completions taken from one channel in one pass.
 const COMPLETIONS_MAX: usize = 256;
 /// Most events that wait for the controller; more are dropped.
@@ -227,8 +227,8 @@ impl PollGroup {
         let lane = &mut self.lanes[index];
         let ahead = lane.queue.look().map_err(|bad| (lane.queue.id(), bad))?;
         let cq = &mut self.completions[lane.cq].queue;
-        let burst = (ahead / 2).clamp(BURST_MIN, BURST_MAX);
-        cq.reserve(ahead.min(burst)).map_err(|bad| (cq.id(), bad))
+        cq.reserve_half(ahead, BURST_MIN..=BURST_MAX)
+            .map_err(|bad| (cq.id(), bad))
     }
 
     /// Fetches commands, as many as there is room for, and starts each on its device. Ends early

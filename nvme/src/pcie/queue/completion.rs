@@ -1,5 +1,6 @@
 //! A completion queue.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -122,6 +123,23 @@ impl CompletionQueue {
         };
         self.reserved += count;
         Ok(CqSlots(count))
+    }
+
+    /// As [`reserve`](Self::reserve), for `waiting` commands, or as many of them as are half of what
+    /// the host keeps in flight: those, what is executed, and what it has not consumed. `bounds`
+    /// are those of the half.
+    ///
+    /// # Errors
+    /// As for [`reserve`](Self::reserve).
+    #[inline(never)] // For a burst, among what is for each command.
+    pub fn reserve_half(
+        &mut self,
+        waiting: u32,
+        bounds: RangeInclusive<u32>,
+    ) -> Result<CqSlots, InvalidDoorbell> {
+        self.consume()?;
+        let half = (waiting + self.reserved + self.unconsumed) / 2;
+        self.reserve(waiting.min(half.clamp(*bounds.start(), *bounds.end())))
     }
 
     /// Entries that nobody has a claim to. One stays empty, so that full and empty differ.
