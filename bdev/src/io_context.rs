@@ -21,8 +21,9 @@ pub struct IoLimits {
     pub bounce_buffers: usize,
     /// The size of each in bytes, rounded up to pages.
     pub bounce_bytes: usize,
-    /// After how many bytes a channel copies or zeroes no more in one pass, so that the reactor has
-    /// time for others.
+    /// After how many bytes a poll of a channel copies no more, or zeroes no more, so that the
+    /// reactor has time for others. One request at least is carried out, and what is written at
+    /// submission is not bound by it.
     pub pass_bytes: u64,
 }
 

@@ -22,8 +22,9 @@ use crate::roster::Roster;
 const CONTROL_PASSES: u32 = 64;
 /// How many of them a pass with work stands for.
 const BUSY_PASSES: u32 = 8;
-/// After how many bytes a channel copies no more in one pass, if the reactor has other groups: some
-/// 4 us, so that a doorbell is seen within 5.
+/// After how many bytes a channel copies or zeroes no more in one pass, if the reactor has other
+/// groups: some 4 us of short reads, so that a doorbell is seen within 5 beside one busy queue of
+/// them. Longer for what is written at submission, and for one command that is longer than that.
 const SHARED_PASS_BYTES: u64 = 52 << 10;
 /// Messages taken from the inbox in one pass.
 const MESSAGES_MAX: usize = 64;
@@ -56,8 +57,9 @@ struct Reactor {
     idle: Idle,
     /// Passes without work until the next look at everything else.
     until_control: u32,
-    /// Passes since the last one.
+    /// Passes since the last one, and how many of them had work.
     passes: u64,
+    busy_passes: u64,
     exiting: bool,
 }
 
@@ -134,14 +136,16 @@ impl Reactor {
             idle: seed.idle,
             until_control: CONTROL_PASSES,
             passes: 0,
+            busy_passes: 0,
             exiting: false,
         })
     }
 
     #[inline]
     fn pass(&mut self) {
-        self.passes += 1;
         let busy = self.poll_groups();
+        self.passes += 1;
+        self.busy_passes += u64::from(busy);
         self.context.flush();
         let passes = match busy {
             true => BUSY_PASSES,
@@ -173,8 +177,7 @@ impl Reactor {
                 None => at += 1,
             }
         }
-        self.roster.look(Rest::is_rung);
-        busy
+        self.roster.look(busy, Rest::is_rung) | busy
     }
 
     /// After a pass in which nothing happened.
@@ -203,8 +206,13 @@ impl Reactor {
     /// What can wait for some passes; so many of the endpoints, in turns.
     fn control(&mut self, endpoints: usize) {
         let now_ns = self.origin.elapsed().as_nanos() as u64;
-        self.roster
-            .pace((now_ns - self.now_ns) / mem::take(&mut self.passes).max(1));
+        let (passes, busy) = (
+            mem::take(&mut self.passes),
+            mem::take(&mut self.busy_passes),
+        );
+        if passes > 0 && (busy == 0 || busy == passes) {
+            self.roster.pace(busy > 0, (now_ns - self.now_ns) / passes);
+        }
         self.now_ns = now_ns;
         self.receive();
         for _ in 0..endpoints.min(self.endpoints.len()) {

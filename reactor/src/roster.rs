@@ -2,16 +2,15 @@
 //!
 //! A reactor can have far more groups than guests at work. A group that has had nothing to do for a
 //! while rests: it is not polled, but its doorbells are looked at in turns, so many after each pass
-//! that all have their turn in a few microseconds, and as soon as one is rung the group is active
-//! again.
+//! that all have their turn in a few microseconds, as far as [`LOOKS_MAX`] suffices for it. As soon
+//! as one is rung the group is active again, and the first in the next pass.
 
 /// Passes without anything to do after which a group may rest: many times what a guest takes that
 /// has one command in flight at a time.
 const QUIET_PASSES_MAX: u32 = 4096;
 
-/// In what time every resting group is to be looked at; with the pass that follows, the doorbell of
-/// an idle queue is seen within 5 us.
-const ROUND_NS: u64 = 4_500;
+/// In what time every resting group is to be looked at, as a power of two: 4 us.
+const ROUND_NS_LOG2: u32 = 12;
 
 /// Most resting groups that are looked at after one pass: as much as a few commands take.
 const LOOKS_MAX: usize = 64;
@@ -23,8 +22,8 @@ pub struct Roster<R> {
     resting: Vec<(usize, R)>,
     /// Where among the resting ones to look next.
     next: usize,
-    /// How many of them to look at after a pass.
-    looks: usize,
+    /// How long passes take, those without and those with work.
+    pass_ns: [u64; 2],
     /// For how many passes each group has had nothing to do.
     quiet_passes: Vec<u32>,
 }
@@ -36,7 +35,7 @@ impl<R> Roster<R> {
             active: (0..groups).collect(),
             resting: Vec::with_capacity(groups),
             next: 0,
-            looks: LOOKS_MAX,
+            pass_ns: [1 << ROUND_NS_LOG2; 2],
             quiet_passes: vec![0; groups],
         }
     }
@@ -62,7 +61,7 @@ impl<R> Roster<R> {
         self.resting.push((group, rest));
     }
 
-    /// A resting group is active again.
+    /// A resting group is active again, and the first of them. Not during a pass.
     pub fn wake(&mut self, group: usize) {
         if let Some(at) = self
             .resting
@@ -72,32 +71,44 @@ impl<R> Roster<R> {
             self.resting.swap_remove(at);
             self.quiet_passes[group] = 0;
             self.active.push(group);
+            let last = self.active.len() - 1;
+            self.active.swap(0, last);
         }
     }
 
-    /// Passes take so long on average.
-    pub fn pace(&mut self, pass_ns: u64) {
-        let pass_ns = pass_ns.clamp(1, ROUND_NS);
-        let looks = (self.resting.len() as u64 * pass_ns).div_ceil(ROUND_NS);
-        self.looks = (looks as usize).min(LOOKS_MAX);
+    /// Passes, those with work or those without, take so long.
+    pub fn pace(&mut self, busy: bool, pass_ns: u64) {
+        self.pass_ns[usize::from(busy)] = pass_ns.min(1 << ROUND_NS_LOG2);
     }
 
-    /// Looks at the next of the resting groups, and wakes those that are rung.
+    /// Looks at the next of the resting groups, after a pass with or without work, and wakes those
+    /// that are rung. True if there was one.
     #[inline]
-    pub fn look(&mut self, is_rung: impl Fn(&R) -> bool) {
-        for _ in 0..self.looks.min(self.resting.len()) {
+    pub fn look(&mut self, busy: bool, is_rung: impl Fn(&R) -> bool) -> bool {
+        let resting = self.resting.len();
+        let looks = match self.active.is_empty() {
+            true => resting,
+            false => {
+                let share = resting as u64 * self.pass_ns[usize::from(busy)] >> ROUND_NS_LOG2;
+                (share as usize + 1).min(LOOKS_MAX)
+            }
+        };
+        let mut woken = false;
+        for _ in 0..looks.min(resting) {
             if self.next >= self.resting.len() {
                 self.next = 0;
             }
             let Some((group, rest)) = self.resting.get(self.next) else {
-                return;
+                break;
             };
             if is_rung(rest) {
                 self.wake(*group);
+                woken = true;
             } else {
                 self.next += 1;
             }
         }
+        woken
     }
 }
 
@@ -138,50 +149,59 @@ mod tests {
             for rung in 1..groups {
                 let mut roster = resting(groups);
                 roster.wake(0);
-                for _ in 0..(groups - 1).div_ceil(LOOKS_MAX) {
-                    assert_eq!(active(&roster), [0]);
-                    roster.look(|group| *group == rung);
-                    if roster.resting.len() < groups - 1 {
-                        break;
-                    }
-                }
+                let looks = (groups - 1).div_ceil(LOOKS_MAX);
+                let woke = (0..looks).any(|_| roster.look(true, |group| *group == rung));
+                assert!(woke);
                 assert_eq!(active(&roster), [0, rung], "{rung} of {groups}");
+                assert_eq!(roster.active(0), Some(rung), "it is the first");
             }
         }
     }
 
     #[test]
     fn the_longer_a_pass_the_more_groups_are_looked_at_after_it() {
-        let paces = [(0, 40), (1, 40), (100, 40), (1125, 4), (1126, 4), (4499, 1)];
+        let paces = [
+            (0, 40),
+            (1, 40),
+            (100, 40),
+            (1024, 4),
+            (2048, 2),
+            (4095, 1),
+            (u64::MAX, 1),
+        ];
         for (pass_ns, passes) in paces {
-            let mut roster = resting(40);
-            roster.pace(pass_ns);
-            let (last, _) = roster.resting[39];
-            for _ in 1..passes {
-                roster.look(|group| *group == last);
-                assert!(roster.active.is_empty(), "{pass_ns} ns");
+            for busy in [false, true] {
+                let mut roster = resting(41);
+                roster.wake(0);
+                roster.pace(busy, pass_ns);
+                roster.pace(!busy, 1);
+                let (last, _) = roster.resting[39];
+                for _ in 1..passes {
+                    assert!(!roster.look(busy, |group| *group == last), "{pass_ns} ns");
+                }
+                assert!(roster.look(busy, |group| *group == last), "{pass_ns} ns");
             }
-            roster.look(|group| *group == last);
-            assert_eq!(active(&roster), [last], "{pass_ns} ns");
         }
     }
 
     #[test]
-    fn a_group_that_rests_later_is_looked_at_too() {
-        let mut roster = Roster::new(1);
-        roster.pace(5);
-        roster.rest(0, 0);
-        roster.pace(5);
-        roster.look(|_| true);
-        assert_eq!(active(&roster), [0]);
+    fn the_first_passes_with_work_after_a_long_rest_look_at_every_group() {
+        let mut roster = resting(41);
+        roster.wake(0);
+        roster.pace(false, 5);
+        let (last, _) = roster.resting[39];
+        assert!(!roster.look(false, |group| *group == last));
+        assert!(roster.look(true, |group| *group == last));
     }
 
     #[test]
-    fn one_look_wakes_every_group_that_is_rung() {
-        let mut roster = resting(5);
-        roster.look(|group| group % 2 == 0);
-        assert_eq!(active(&roster), [0, 2, 4]);
-        assert_eq!(roster.resting.len(), 2);
+    fn if_all_rest_one_look_sees_every_group_and_wakes_those_that_are_rung() {
+        let mut roster = resting(3 * LOOKS_MAX);
+        roster.pace(false, 5);
+        assert!(!roster.look(false, |_| false));
+        assert!(roster.look(false, |group| group % 2 == 0));
+        assert_eq!(active(&roster).len(), 3 * LOOKS_MAX / 2);
+        assert!(active(&roster).iter().all(|group| group % 2 == 0));
     }
 
     #[test]

@@ -391,7 +391,7 @@ impl Job {
     }
 
     fn check_stalled(&self) -> Result<(), Failure> {
-        let waited = Duration::from_nanos(self.now_ns() - self.last_ns);
+        let waited = Duration::from_nanos(self.now_ns().saturating_sub(self.last_ns));
         if waited < self.plan.timeout {
             return Ok(());
         }

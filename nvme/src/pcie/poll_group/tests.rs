@@ -47,6 +47,47 @@ fn what_was_written_is_read_back_through_prps_of_every_shape() {
 }
 
 #[test]
+fn half_of_what_the_host_keeps_in_flight_is_fetched_in_a_pass() {
+    let submit = |host: &mut Host, count| {
+        for _ in 0..count {
+            host.submit(1, host::sqe(FLUSH, 1, [0, 0], 0, 0));
+        }
+        host.ring(1);
+        let before = host.peek_completions(1);
+        host.pass();
+        host.peek_completions(1) - before
+    };
+    let counts = [
+        (1, 1),
+        (4, 4),
+        (5, 4),
+        (8, 4),
+        (16, 8),
+        (41, 20),
+        (64, 32),
+        (100, 32),
+    ];
+    for (waiting, fetched) in counts {
+        let mut host = Host::new();
+        host.create_pair(1, 128);
+        assert_eq!(submit(&mut host, waiting), fetched, "of {waiting}");
+    }
+    // What the host has not consumed is in flight too.
+    let mut host = Host::new();
+    host.create_pair(1, 128);
+    assert_eq!(submit(&mut host, 8), 4);
+    assert_eq!(submit(&mut host, 0), 4);
+    assert_eq!(submit(&mut host, 8), 8);
+    assert_eq!(host.reap(1).len(), 16);
+    assert_eq!(submit(&mut host, 8), 4);
+    // And a small completion queue has room for as many as it has room for.
+    let mut host = Host::new();
+    host.create_queues(1, 128, 4);
+    assert_eq!(submit(&mut host, 8), 3);
+    assert_eq!(submit(&mut host, 0), 0);
+}
+
+#[test]
 fn a_list_goes_on_in_the_next_page() {
     let mut host = Host::new();
     host.create_pair(1, 16);

@@ -6,8 +6,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use bdev::memory::Glance;
 
 use super::PollGroup;
-use crate::pcie::doorbell::FIRST_IO_PAIR;
+use crate::pcie::doorbell::{FIRST_IO_PAIR, doorbell_file_bytes};
+use crate::pcie::state::QUEUES_MAX;
 use crate::spec::QueueId;
+
+const _: () = assert!(
+    (FIRST_IO_PAIR + (QUEUES_MAX as usize).next_multiple_of(Glance::PAIRS_MULTIPLE)) * 8
+        <= doorbell_file_bytes(1),
+    "a group of any queue can rest"
+);
 
 /// What was seen of the submission queues' doorbells, by queue identifier from 1 on. Compared with
 /// the doorbell page as it lies there: a pass over idle queues is a walk through two arrays.

@@ -126,8 +126,8 @@ impl CompletionQueue {
     }
 
     /// As [`reserve`](Self::reserve), for `waiting` commands, or as many of them as are half of what
-    /// the host keeps in flight: those, what is executed, and what it has not consumed. `bounds`
-    /// are those of the half.
+    /// the host keeps in flight: those, what is executed, and what it has not consumed, of all queues
+    /// that post here. `bounds` are those of the half.
     ///
     /// # Errors
     /// As for [`reserve`](Self::reserve).
@@ -137,6 +137,9 @@ impl CompletionQueue {
         waiting: u32,
         bounds: RangeInclusive<u32>,
     ) -> Result<CqSlots, InvalidDoorbell> {
+        if waiting == 0 {
+            return Ok(CqSlots(0));
+        }
         self.consume()?;
         let half = (waiting + self.reserved + self.unconsumed) / 2;
         self.reserve(waiting.min(half.clamp(*bounds.start(), *bounds.end())))

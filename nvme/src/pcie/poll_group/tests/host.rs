@@ -24,7 +24,7 @@ use crate::spec::{CommandId, Cqe, Nsid, QueueId, Status};
 
 pub(super) const PAGE: u64 = 4096;
 const MEMORY_BYTES: u64 = 16 << 20;
-const QUEUES: u16 = 8;
+const QUEUES: u16 = 17;
 const DEPTH: u16 = 64;
 
 struct Sq {

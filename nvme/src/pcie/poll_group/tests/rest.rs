@@ -62,6 +62,21 @@ fn a_completion_that_was_consumed_wakes_nobody() {
 }
 
 #[test]
+fn a_group_with_as_many_queues_as_are_looked_at_together_or_one_more_rests() {
+    for count in [16, 17] {
+        let mut host = Host::new();
+        for id in 1..=count {
+            host.create_pair(id, 4);
+        }
+        let rest = rest(&mut host).unwrap();
+        assert!(!rest.is_rung());
+        host.submit(count, host::sqe(FLUSH, 1, [0, 0], 0, 0));
+        host.ring(count);
+        assert!(rest.is_rung(), "queue {count}");
+    }
+}
+
+#[test]
 fn a_group_without_queues_rests() {
     let mut host = Host::new();
     assert!(rests(&mut host));
