@@ -19,7 +19,7 @@ pub(super) fn line(address: *const u8) {
     let _ = address;
 }
 
-/// As [`line`], not nearer than the cache of the second level, which has room for more.
+/// As [`line()`], not nearer than the cache of the second level, which has room for more.
 #[inline]
 pub(super) fn line_to_second_level(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -37,8 +37,9 @@ pub(super) fn line_to_second_level(address: *const u8) {
     let _ = address;
 }
 
-/// How many lines of what will be copied are worth calling for. AMD's cores (measured: Zen 4) take a
-/// page at once into the second level; others (a Xeon) do better with what shows them the direction.
+/// How many lines of what will be copied are worth calling for. AMD's cores (measured: Zen 4) take
+/// a page at once into the second level; others (a Xeon) do better with what shows them the
+/// direction.
 pub(super) fn lines_of_a_copy() -> usize {
     if is_amd() { 64 } else { 4 }
 }

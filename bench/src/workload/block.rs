@@ -7,6 +7,7 @@
 //! each line says so for itself.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::extent::Lba;
 use super::rng::{Rng, mix};
@@ -25,6 +26,15 @@ const GENERATIONS_MAX: usize = 8;
 /// Counts the writes to a block, over all runs: never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Generation(pub(crate) u64);
+
+impl Generation {
+    /// One later than any of an earlier run, unless it wrote to one block more than once in a
+    /// microsecond on average.
+    pub(super) fn of_now() -> Generation {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Generation(since.map_or(0, |since| since.as_micros() as u64))
+    }
+}
 
 /// Which write a block is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

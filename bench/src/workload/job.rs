@@ -4,14 +4,14 @@
 //! doorbells once. It allocates nothing, makes no system call, and reads the clock only in a pass
 //! that has found something.
 //!
-//! It stores as little as it can: what a core stores waits in a buffer, in order, for lines that the
-//! reactor has read, and the more there is of it for each command, the fewer commands are under way
-//! between two cores that are far apart.
+//! It stores as little as it can: what a core stores waits in a buffer, in order, for lines that
+//! the reactor has read, and the more there is of it for each command, the fewer commands are under
+//! way between two cores that are far apart.
 
 use std::mem;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bdev::memory::{GuestMemory, Iova};
 use nvme::spec::{CommandId, Cqe, Nsid, NvmOpcode, Sqe, Status};
@@ -33,8 +33,7 @@ use crate::driver::{self, PageSize, PreparedCommand, QueuePair, QueueSeed};
 /// others: some 50 us.
 const IDLE_PASSES: u32 = 1 << 14;
 
-/// Completions that are taken before the doorbells are written, so that the reactor has something to
-/// do meanwhile.
+/// Completions taken before the doorbells are written, so that the reactor has something to do.
 const BATCH: usize = 16;
 
 /// What a thread needs to become a job.
@@ -201,7 +200,7 @@ impl Job {
             *elapsed = self.busy_time();
             return done;
         }
-        let ledger = &mut Ledger::new(self.extent.chunks(), generation_of_now());
+        let ledger = &mut Ledger::new(self.extent.chunks(), Generation::of_now());
         let mut traffic = Checked {
             pattern: pattern.covering_all(),
             ledger,
@@ -497,11 +496,4 @@ fn nanoseconds(time: Duration) -> u64 {
 fn command(opcode: NvmOpcode, nsid: Nsid, prps: [u64; 2], blocks: u32) -> Sqe {
     let nlb_z = blocks - 1;
     Sqe::new(opcode.0, nsid, prps, [0, 0, nlb_z, 0, 0, 0])
-}
-
-/// A generation later than any of an earlier run, unless it wrote to one block more than once in a
-/// microsecond on average.
-fn generation_of_now() -> Generation {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Generation(since.map_or(0, |since| since.as_micros() as u64))
 }

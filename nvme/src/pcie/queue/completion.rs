@@ -125,9 +125,9 @@ impl CompletionQueue {
         Ok(CqSlots(count))
     }
 
-    /// As [`reserve`](Self::reserve), for `waiting` commands, or as many of them as are half of what
-    /// the host keeps in flight: those, what is executed, and what it has not consumed, of all queues
-    /// that post here. `bounds` are those of the half.
+    /// As [`reserve`](Self::reserve), for `waiting` commands, or as many of them as are half of
+    /// what the host keeps in flight: those, what is executed, and what it has not consumed, of all
+    /// queues that post here. `bounds` are those of the half.
     ///
     /// # Errors
     /// As for [`reserve`](Self::reserve).
