@@ -70,9 +70,7 @@ impl<R> Roster<R> {
         {
             self.resting.swap_remove(at);
             self.quiet_passes[group] = 0;
-            self.active.push(group);
-            let last = self.active.len() - 1;
-            self.active.swap(0, last);
+            self.active.insert(0, group);
         }
     }
 

@@ -14,8 +14,6 @@ use super::{
 /// The longest arena: far more than machines have, and far less than addresses.
 const ARENA_BYTES_MAX: u64 = 16 << 40;
 
-const LINE_BYTES: usize = 64;
-
 /// A range of zeroed memory, all of it there from the start, never lent by reference. `Send` and
 /// `Sync`: two threads that write the same bytes at one time leave a mixture, so the users of an
 /// arena exclude each other where that matters ([`crate::claims`]).
@@ -85,7 +83,7 @@ impl Arena {
             len,
             page_kind,
             placement,
-            prefetch_bytes: LINE_BYTES * prefetch::lines_of_a_copy(),
+            prefetch_bytes: prefetch::bytes_of_a_copy(),
         }
     }
 
@@ -179,7 +177,7 @@ impl Arena {
     pub fn prefetch(&self, offset: u64, len: u64) {
         let data = self.map.address().as_ptr().wrapping_add(offset as usize);
         let len = self.prefetch_bytes.min(len as usize);
-        for at in (0..len).step_by(LINE_BYTES) {
+        for at in (0..len).step_by(prefetch::LINE_BYTES) {
             prefetch::line_to_second_level(data.wrapping_add(at));
         }
     }

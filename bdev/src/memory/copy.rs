@@ -12,10 +12,6 @@ use super::{IoVecs, prefetch};
 /// What a compare copies at a time: guest memory can change, so it is copied before it is judged.
 const COMPARE_BYTES: usize = 4096;
 
-/// What is written past the caches at a time.
-#[cfg(target_arch = "x86_64")]
-const LINE_BYTES: usize = 64;
-
 /// Copies `data` into the request's memory, starting `offset` bytes into it. Returns how many bytes
 /// were copied or discarded.
 pub fn to_iovecs(data: &[u8], iovecs: &IoVecs, offset: u64) -> usize {
@@ -223,6 +219,7 @@ pub(super) unsafe fn bytes(from: *const u8, to: *mut u8, len: usize) {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 unsafe fn bytes_past_caches(from: *const u8, to: *mut u8, len: usize) {
+    use super::prefetch::LINE_BYTES;
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
 
     if len % LINE_BYTES != 0 || to.addr() % LINE_BYTES != 0 {

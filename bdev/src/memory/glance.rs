@@ -12,13 +12,18 @@ const TOGETHER: usize = 16;
 #[derive(Debug)]
 pub struct Glance {
     pairs: SharedSlice<[AtomicU32; 2]>,
-    seen: Box<[Words]>,
-    /// The bits that count; none if all of them do.
-    masks: Box<[Words]>,
+    seen: Box<[Seen]>,
 }
 
-/// First words of pairs that are looked at together.
-#[derive(Debug)]
+/// What was seen of pairs that are looked at together, and which bits of it count: none of pairs
+/// that nobody asked about.
+#[derive(Debug, Default)]
+struct Seen {
+    words: Words,
+    masks: Words,
+}
+
+#[derive(Debug, Default)]
 #[repr(align(64))]
 struct Words([u32; TOGETHER]);
 
@@ -30,24 +35,8 @@ impl Glance {
     /// be pairs up to a multiple of [`PAIRS_MULTIPLE`](Self::PAIRS_MULTIPLE); None otherwise.
     #[must_use]
     pub fn new(pairs: SharedSlice<[AtomicU32; 2]>, seen: &[(u32, u32)]) -> Option<Glance> {
-        if seen.len().next_multiple_of(TOGETHER) > pairs.len() {
-            return None;
-        }
-        // Those that nobody asked about do not count.
-        let is_all = seen.len() % TOGETHER == 0 && seen.iter().all(|(_, mask)| *mask == u32::MAX);
-        let masks = |some| Words::of(some, |(_, mask)| mask);
-        Some(Glance {
-            pairs,
-            seen: seen
-                .chunks(TOGETHER)
-                .map(|some| Words::of(some, |(word, _)| word))
-                .collect(),
-            masks: seen
-                .chunks(TOGETHER)
-                .map(masks)
-                .filter(|_| !is_all)
-                .collect(),
-        })
+        let seen: Box<[Seen]> = seen.chunks(TOGETHER).map(Seen::of).collect();
+        (seen.len() * TOGETHER <= pairs.len()).then_some(Glance { pairs, seen })
     }
 
     /// Whether a word differs from what was seen of it, in the bits that count. One that is stored
@@ -56,24 +45,17 @@ impl Glance {
     #[inline]
     pub fn differs(&self) -> bool {
         let pairs = self.pairs.chunks_exact(TOGETHER).zip(&self.seen);
-        if self.masks.is_empty() {
-            let bits = pairs.map(|(pairs, seen)| bits::differing(pairs, seen, None));
-            bits::is_any(bits)
-        } else {
-            let masked = pairs.zip(&self.masks);
-            let bits = masked.map(|((pairs, seen), mask)| bits::differing(pairs, seen, Some(mask)));
-            bits::is_any(bits)
-        }
+        bits::is_any(pairs.map(|(pairs, seen)| bits::differing(pairs, seen)))
     }
 }
 
-impl Words {
-    fn of(some: &[(u32, u32)], which: fn((u32, u32)) -> u32) -> Words {
-        let mut words = Words([0; TOGETHER]);
-        for (word, each) in words.0.iter_mut().zip(some) {
-            *word = which(*each);
+impl Seen {
+    fn of(some: &[(u32, u32)]) -> Seen {
+        let mut seen = Seen::default();
+        for (at, &(word, mask)) in some.iter().enumerate() {
+            (seen.words.0[at], seen.masks.0[at]) = (word, mask);
         }
-        words
+        seen
     }
 }
 
@@ -87,25 +69,18 @@ mod bits {
     };
     use std::sync::atomic::AtomicU32;
 
-    use super::{TOGETHER, Words};
+    use super::{Seen, TOGETHER, Words};
 
     const FOUR: usize = 4;
 
     /// The bits of some first word that differ.
     #[inline]
-    pub(super) fn differing(
-        pairs: &[[AtomicU32; 2]],
-        seen: &Words,
-        mask: Option<&Words>,
-    ) -> __m128i {
+    pub(super) fn differing(pairs: &[[AtomicU32; 2]], seen: &Seen) -> __m128i {
         let fours = pairs.chunks_exact(FOUR).zip(0..TOGETHER / FOUR);
         let differing = fours.map(|(pairs, at)| {
-            // SAFETY: `pairs` are four; every x86_64 has the instruction.
-            let differ = unsafe { _mm_xor_si128(first_words(pairs.as_ptr()), four(seen, at)) };
-            // SAFETY: as above.
-            mask.map_or(differ, |mask| unsafe {
-                _mm_and_si128(differ, four(mask, at))
-            })
+            let (words, masks) = (four(&seen.words, at), four(&seen.masks, at));
+            // SAFETY: `pairs` are four; every x86_64 has the instructions.
+            unsafe { _mm_and_si128(_mm_xor_si128(first_words(pairs.as_ptr()), words), masks) }
         });
         differing.fold(none(), or)
     }
@@ -167,19 +142,16 @@ mod bits {
     use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering::Relaxed;
 
-    use super::Words;
+    use super::Seen;
 
     /// The bits of some first word that differ.
     #[inline]
-    pub(super) fn differing(pairs: &[[AtomicU32; 2]], seen: &Words, mask: Option<&Words>) -> u32 {
+    pub(super) fn differing(pairs: &[[AtomicU32; 2]], seen: &Seen) -> u32 {
+        let words = seen.words.0.iter().zip(&seen.masks.0);
         let differing = pairs
             .iter()
-            .zip(seen.0)
-            .enumerate()
-            .map(|(at, ([now, _], seen))| {
-                let differ = now.load(Relaxed) ^ seen;
-                mask.map_or(differ, |mask| differ & mask.0[at])
-            });
+            .zip(words)
+            .map(|([now, _], (word, mask))| (now.load(Relaxed) ^ word) & mask);
         differing.fold(0, |any, bits| any | bits)
     }
 

@@ -1,6 +1,9 @@
 //! Calling for memory before it is needed.
 #![allow(unsafe_code)] // The instructions for it.
 
+/// Bytes of a cache line.
+pub(super) const LINE_BYTES: usize = 64;
+
 /// Brings the cache line of an address near. Any address is fine.
 #[inline]
 pub(super) fn line(address: *const u8) {
@@ -37,11 +40,15 @@ pub(super) fn line_to_second_level(address: *const u8) {
     let _ = address;
 }
 
-/// How many lines of what will be copied are worth calling for. AMD's cores (measured: Zen 4) take
+/// How many bytes of what will be copied are worth calling for. AMD's cores (measured: Zen 4) take
 /// a page at once into the second level; others (a Xeon) do better with what shows them the
 /// direction.
-pub(super) fn lines_of_a_copy() -> usize {
-    if is_amd() { 64 } else { 4 }
+pub(super) fn bytes_of_a_copy() -> usize {
+    if is_amd() {
+        64 * LINE_BYTES
+    } else {
+        4 * LINE_BYTES
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -21,7 +21,7 @@ pub const DOORBELL_BASE: u64 = 0x1000;
 
 const STRIDE_BYTES: usize = 4 << DOORBELL_STRIDE;
 /// A submission tail and a completion head, side by side.
-const PAIR_BYTES: usize = 2 * STRIDE_BYTES;
+pub const PAIR_BYTES: usize = 2 * STRIDE_BYTES;
 const _: () = assert!(PAIR_BYTES == 8, "a pair is one word of the shadow buffers");
 
 /// Place of the doorbells of I/O queue 1 among the pairs of words of that file; the others follow.

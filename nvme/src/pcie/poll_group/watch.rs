@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use bdev::memory::Glance;
 
 use super::PollGroup;
-use crate::pcie::doorbell::{FIRST_IO_PAIR, doorbell_file_bytes};
+use crate::pcie::doorbell::{FIRST_IO_PAIR, PAIR_BYTES, doorbell_file_bytes};
 use crate::pcie::state::QUEUES_MAX;
 use crate::spec::QueueId;
 
 const _: () = assert!(
-    (FIRST_IO_PAIR + (QUEUES_MAX as usize).next_multiple_of(Glance::PAIRS_MULTIPLE)) * 8
+    (FIRST_IO_PAIR + (QUEUES_MAX as usize).next_multiple_of(Glance::PAIRS_MULTIPLE)) * PAIR_BYTES
         <= doorbell_file_bytes(1),
     "a group of any queue can rest"
 );
