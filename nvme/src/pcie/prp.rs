@@ -5,6 +5,8 @@
 //! entry besides its chain pointer, so a hostile chain ends after a bounded number of reads.
 
 use bdev::memory::{GuestMemory, Iova, MemoryError};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U64;
 
 use crate::spec::Status;
 
@@ -50,7 +52,7 @@ pub fn walk(
     }
     List {
         memory,
-        page,
+        page_shift,
         at: prps[1],
     }
     .walk(rest, &mut range)
@@ -98,54 +100,62 @@ fn page_aligned(entry: u64, page: u64) -> Result<Iova, DataError> {
 /// A chain of list pages.
 struct List<'a> {
     memory: &'a GuestMemory,
-    page: u64,
+    page_shift: u8,
     at: u64,
 }
 
 impl List<'_> {
     fn walk(
         mut self,
-        mut rest: u64,
+        len: u64,
         range: &mut impl FnMut(Iova, u64) -> Result<(), DataError>,
     ) -> Result<(), DataError> {
         if self.at % ENTRY_BYTES != 0 {
             return Err(Status::PRP_OFFSET_INVALID.into());
         }
-        let mut chunk = [0u8; CHUNK_ENTRIES * ENTRY_BYTES as usize];
-        let mut run = Run { start: 0, len: 0 };
-        while rest > 0 {
-            let wanted = rest.div_ceil(self.page);
-            let in_page = (self.page - self.at % self.page) / ENTRY_BYTES;
+        let page = 1u64 << self.page_shift;
+        let mut chunk = [U64::ZERO; CHUNK_ENTRIES];
+        let mut run = Run { start: 0, end: 0 };
+        // Bytes without an entry yet, and bytes not told of yet.
+        let (mut ahead, mut untold) = (len, len);
+        while ahead > 0 {
+            let wanted = ahead.div_ceil(page);
+            let in_page = (page - self.at % page) / ENTRY_BYTES;
             // The last entry of a full page points to the next page, if more than it is wanted.
             let chained = wanted > in_page;
             let entries = if chained { in_page - 1 } else { wanted };
             let count = entries.min(CHUNK_ENTRIES as u64);
             if count == 0 {
-                self.follow()?;
+                self.follow(page)?;
                 continue;
             }
-            let bytes = &mut chunk[..(count * ENTRY_BYTES) as usize];
-            self.memory.read(Iova(self.at), bytes)?;
-            for entry in bytes.chunks_exact(ENTRY_BYTES as usize) {
-                let Iova(page) = page_aligned(entry_of(entry), self.page)?;
-                let len = rest.min(self.page);
-                if !run.extend(page, len) {
-                    let Run { start, len: before } = run;
-                    range(Iova(start), before)?;
-                    run = Run { start: page, len };
+            let entries = &mut chunk[..count as usize];
+            self.memory.read(Iova(self.at), entries.as_mut_bytes())?;
+            for entry in entries {
+                let start = entry.get();
+                if run.extend(start, page) {
+                    continue;
                 }
-                rest -= len;
+                // What follows a page is as aligned as that.
+                page_aligned(start, page)?;
+                if run.len() != 0 {
+                    range(Iova(run.start), run.len())?;
+                    untold -= run.len();
+                }
+                run = Run::of(start, page);
             }
             self.at += count * ENTRY_BYTES;
+            ahead = ahead.saturating_sub(count * page);
         }
-        range(Iova(run.start), run.len)
+        // The last page may be wanted in part.
+        range(Iova(run.start), untold)
     }
 
     /// Goes to the list page that the entry at `at` points to; it begins at a page boundary.
-    fn follow(&mut self) -> Result<(), DataError> {
-        let mut entry = [0u8; ENTRY_BYTES as usize];
-        self.memory.read(Iova(self.at), &mut entry)?;
-        self.at = page_aligned(u64::from_le_bytes(entry), self.page)?.0;
+    fn follow(&mut self, page: u64) -> Result<(), DataError> {
+        let mut entry = U64::ZERO;
+        self.memory.read(Iova(self.at), entry.as_mut_bytes())?;
+        self.at = page_aligned(entry.get(), page)?.0;
         Ok(())
     }
 }
@@ -153,29 +163,32 @@ impl List<'_> {
 /// Pages that follow one another, as they often do: found together.
 struct Run {
     start: u64,
-    len: u64,
+    /// The address after them; 0 for none, and after the last page of all.
+    end: u64,
 }
 
 impl Run {
+    fn of(start: u64, page: u64) -> Run {
+        Run {
+            start,
+            end: start.wrapping_add(page),
+        }
+    }
+
     /// Takes a page in. False if it does not follow.
     #[inline]
-    fn extend(&mut self, page: u64, len: u64) -> bool {
-        if self.len == 0 {
-            self.start = page;
-        }
-        let follows = self.start.checked_add(self.len) == Some(page);
+    fn extend(&mut self, start: u64, page: u64) -> bool {
+        let follows = start == self.end && start != 0;
         if follows {
-            self.len += len;
+            self.end = start.wrapping_add(page);
         }
         follows
     }
-}
 
-fn entry_of(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |value, &byte| value << 8 | u64::from(byte))
+    /// How many bytes.
+    fn len(&self) -> u64 {
+        self.end.wrapping_sub(self.start)
+    }
 }
 
 #[cfg(test)]
