@@ -158,14 +158,6 @@ impl SqBlock {
 const INTERRUPTS_ENABLED: u32 = 1 << 16;
 
 impl CqBlock {
-    /// Notes how many entries were posted.
-    #[inline]
-    pub fn set_tail_position(&self, position: u64) {
-        if DURABLE {
-            self.tail_position.store(position, Relaxed);
-        }
-    }
-
     /// Its interrupt vector, if interrupts are enabled for it.
     pub fn vector(&self) -> Option<u16> {
         let interrupt = self.interrupt.load(Relaxed);

@@ -27,7 +27,6 @@ pub struct CompletionQueue {
     head: u32,
     tail: u32,
     phase: bool,
-    tail_position: u64,
     /// Entries posted that the host has not consumed, as far as was looked.
     unconsumed: u32,
     /// Credits handed out and not used yet.
@@ -89,7 +88,6 @@ impl CompletionQueue {
             head: (tail + entries - unconsumed as u32) % entries,
             tail,
             phase: (tail_position / u64::from(entries)) % 2 == 0,
-            tail_position,
             unconsumed: unconsumed as u32,
             reserved: 0,
             stopped: false,
@@ -196,16 +194,16 @@ impl CompletionQueue {
         Ok(())
     }
 
-    /// Entries posted so far.
+    /// Entries posted so far: only the durable state has this number.
     #[inline]
     pub fn tail_position(&self) -> u64 {
-        self.tail_position
+        self.block.tail_position.load(Relaxed)
     }
 
     /// Entries that the host has consumed, as far as was looked.
     #[inline]
     pub fn head_position(&self) -> u64 {
-        self.tail_position - u64::from(self.unconsumed)
+        self.tail_position() - u64::from(self.unconsumed)
     }
 
     /// True when the host has not consumed everything that was posted, as far as was looked.
@@ -220,17 +218,17 @@ impl CompletionQueue {
     pub fn post(&mut self, credit: CqSlot, slot: &Slot, cqe: &Cqe) -> bool {
         self.hand_back(credit);
         let words = cqe.with_phase(self.phase).to_words();
-        slot.complete(words, self.tail_position);
+        let position = self.tail_position();
+        slot.complete(words, position);
         let index = self.tail;
         self.unconsumed += 1;
-        self.tail_position += 1;
         self.tail += 1;
         if self.tail == self.entries {
             self.tail = 0;
             self.phase = !self.phase;
         }
         let written = self.write(index, words);
-        self.block().set_tail_position(self.tail_position);
+        self.block().tail_position.store(position + 1, Relaxed);
         written
     }
 
@@ -244,12 +242,12 @@ impl CompletionQueue {
     /// Takes over the position of a posting slot whose process died before the tail moved.
     pub fn catch_up(&mut self, slot: &Slot) {
         let (_, position) = slot.completion();
-        if position == self.tail_position {
-            self.block().tail_position.store(position + 1, Relaxed);
-            self.tail_position += 1;
+        if position == self.tail_position() {
+            let tail_position = position + 1;
+            self.block().tail_position.store(tail_position, Relaxed);
             self.unconsumed += 1;
-            self.tail = (self.tail_position % u64::from(self.entries)) as u32;
-            self.phase = (self.tail_position / u64::from(self.entries)) % 2 == 0;
+            self.tail = (tail_position % u64::from(self.entries)) as u32;
+            self.phase = (tail_position / u64::from(self.entries)) % 2 == 0;
         }
     }
 
