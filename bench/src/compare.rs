@@ -9,12 +9,16 @@
 //! ```text
 //! compare ──► pause ──► process: stops the targets that are not measured
 //!    │          └─────► guard: has them go on whatever becomes of us
+//!    ├──────► contender: which windows count
 //!    └──────► row ──► statistics: what is said of them
 //! ```
 //!
 //! What the machine allows (`limits`) can be one more contender: bare commands between the core of
-//! the job and that of the targets' reactors, which are all stopped meanwhile.
+//! the job and that of the targets' reactors, which are all stopped meanwhile. The round trip of a
+//! cache line between these cores is then measured around each window: a hypervisor moves them,
+//! and only windows with cores as far apart as in most are compared.
 
+mod contender;
 mod error;
 pub(crate) mod guard;
 mod pause;
@@ -24,36 +28,15 @@ pub(crate) mod statistics;
 
 use std::io::{self, Write as _};
 
+use self::contender::{Contender, Distance};
 use self::error::Error;
 use self::guard::Guard;
 use self::pause::{Pause, Peer};
 pub(crate) use self::process::Process;
 use self::row::Comparison;
 use crate::cli::CompareOptions;
-use crate::limits::{self, Bare, Commands, Machine, Pair};
-use crate::workload::{self, Distribution, Outcome, Plan, Rng};
-
-/// Which share of a window a job, or a busy thread of the target, may wait for its core: threads of
-/// the kernel run for a moment on any core.
-const OFF_CORE_MAX: f64 = 0.02;
-
-/// A target, or the machine, and what came of its windows.
-#[derive(Debug)]
-struct Contender {
-    name: String,
-    windows: Vec<Window>,
-    thrown_away: u32,
-}
-
-/// A window that counts.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    iops: f64,
-    p50_ns: Option<f64>,
-    p99_ns: Option<f64>,
-    /// Of a cache line, just before.
-    round_trip_ns: Option<f64>,
-}
+use crate::limits::{Bare, Commands, Machine, Pair};
+use crate::workload::{self, Distribution, Plan, Rng};
 
 /// What is compared.
 struct Rounds {
@@ -78,6 +61,7 @@ pub(crate) fn run(options: &CompareOptions) -> Result<bool, Error> {
     }
     // The targets go on before anything else is done.
     drop(rounds.pause);
+    contender::keep_those_of_one_distance(&mut rounds.contenders);
     let (targets, machine) = rounds.contenders.split_at(rounds.plans.len());
     let comparison = Comparison::of(targets, machine.first());
     let text = match options.json {
@@ -129,21 +113,16 @@ impl Rounds {
 
     /// Gives one contender a window. False if that fails.
     fn window(&mut self, index: usize) -> Result<bool, Error> {
-        let round_trip_ns = match (&self.pause, &self.machine) {
-            (Some(pause), Some(machine)) => {
-                pause.all()?;
-                Some(machine.round_trip()?)
-            }
-            _ => None,
-        };
-        let contender = &mut self.contenders[index];
+        let before = self.round_trip()?;
         let Some(plan) = self.plans.get(index) else {
             let lengths = self
                 .plans
                 .first()
                 .and_then(|plan| Some((plan.ramp_time, plan.runtime?)));
             if let (Some(machine), Some((ramp, length))) = (&self.machine, lengths) {
-                contender.add_bare(machine.window(ramp, length)?, round_trip_ns);
+                let window = machine.window(ramp, length)?;
+                let distance = Distance::of(before, self.round_trip()?);
+                self.contenders[index].add_bare(window, distance);
             }
             return Ok(true);
         };
@@ -152,6 +131,8 @@ impl Rounds {
             .iter()
             .try_for_each(|pause| pause.all_but(index))?;
         let outcome = workload::run(plan, |_, _| ())?;
+        let distance = Distance::of(before, self.round_trip()?);
+        let contender = &mut self.contenders[index];
         if let Some(failure) = outcome.failures.first() {
             let _ = writeln!(
                 io::stderr(),
@@ -160,8 +141,17 @@ impl Rounds {
             );
             return Ok(false);
         }
-        contender.add(&outcome, round_trip_ns);
+        contender.add(&outcome, distance);
         Ok(true)
+    }
+
+    /// Of a cache line between the cores in use, if that is measured: all targets are stopped then.
+    fn round_trip(&self) -> Result<Option<f64>, Error> {
+        let (Some(pause), Some(machine)) = (&self.pause, &self.machine) else {
+            return Ok(None);
+        };
+        pause.all()?;
+        Ok(Some(machine.round_trip()?))
     }
 }
 
@@ -178,50 +168,6 @@ fn machine(plan: &Plan, pair: Pair, bare: Bare, bytes: u64) -> Result<Machine, E
     Ok(Machine::new(pair, bare, commands, bytes)?)
 }
 
-impl Contender {
-    fn new(name: String) -> Contender {
-        Contender {
-            name,
-            windows: Vec::new(),
-            thrown_away: 0,
-        }
-    }
-
-    fn iops(&self) -> Vec<f64> {
-        self.windows.iter().map(|window| window.iops).collect()
-    }
-
-    fn add(&mut self, outcome: &Outcome, round_trip_ns: Option<f64>) {
-        let all = outcome.tally.all();
-        let off_core = outcome.off_core.as_secs_f64() / outcome.elapsed.as_secs_f64();
-        let lost = outcome.lost;
-        if off_core.is_nan() || off_core.max(lost.waited) > OFF_CORE_MAX || lost.stolen {
-            self.thrown_away += 1;
-            return;
-        }
-        let quantile = |share| Some(all.value_at_quantile(share) as f64);
-        self.windows.push(Window {
-            iops: all.len() as f64 / outcome.elapsed.as_secs_f64(),
-            p50_ns: quantile(0.5),
-            p99_ns: quantile(0.99),
-            round_trip_ns,
-        });
-    }
-
-    fn add_bare(&mut self, window: limits::Window, round_trip_ns: Option<f64>) {
-        if window.lost.waited > OFF_CORE_MAX || window.lost.stolen {
-            self.thrown_away += 1;
-            return;
-        }
-        self.windows.push(Window {
-            iops: window.rate,
-            p50_ns: None,
-            p99_ns: None,
-            round_trip_ns,
-        });
-    }
-}
-
 /// The numbers below `count` in random order.
 fn shuffled(count: usize, rng: &mut Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
@@ -234,7 +180,6 @@ fn shuffled(count: usize, rng: &mut Rng) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core_time::Lost;
     use crate::cores::Core;
 
     #[test]
@@ -248,49 +193,6 @@ mod tests {
         }
         assert!(orders.iter().any(|order| *order != orders[0]));
         assert!((0..4).all(|first| orders.iter().any(|order| order[0] == first)));
-    }
-
-    #[test]
-    fn a_window_without_its_core_does_not_count() {
-        let (_, mut outcome) = workload::example();
-        outcome.elapsed = std::time::Duration::from_secs(2);
-        for _ in 0..1000 {
-            outcome.tally.record(workload::Action::Read, 100);
-            outcome.tally.record(workload::Action::Write, 300);
-        }
-        outcome.tally.settle();
-        let mut target = Contender::new(String::new());
-        target.add(&outcome, Some(9.0));
-        outcome.off_core = outcome.elapsed / 40;
-        target.add(&outcome, Some(9.0));
-        outcome.off_core = outcome.elapsed / 100;
-        target.add(&outcome, Some(9.0));
-        assert_eq!((target.windows.len(), target.thrown_away), (2, 1));
-        for (waited, stolen) in [(0.03, false), (0.0, true)] {
-            outcome.lost = Lost { waited, stolen };
-            target.add(&outcome, Some(9.0));
-        }
-        outcome.lost = Lost {
-            waited: 0.01,
-            stolen: false,
-        };
-        target.add(&outcome, Some(9.0));
-        assert_eq!((target.windows.len(), target.thrown_away), (3, 3));
-        assert_eq!(target.windows[0].iops, 1000.0);
-        let Window { p50_ns, p99_ns, .. } = target.windows[0];
-        assert_eq!((p50_ns, p99_ns), (Some(100.0), Some(300.0)));
-        assert_eq!(target.windows[0].round_trip_ns, Some(9.0));
-    }
-
-    #[test]
-    fn a_window_of_the_machine_without_its_cores_does_not_count() {
-        let mut machine = Contender::new(String::new());
-        for (waited, stolen) in [(0.03, false), (0.01, false), (0.0, true)] {
-            let lost = Lost { waited, stolen };
-            machine.add_bare(limits::Window { rate: 5.0, lost }, Some(9.0));
-        }
-        assert_eq!((machine.iops(), machine.thrown_away), (vec![5.0], 2));
-        assert_eq!(machine.windows[0].round_trip_ns, Some(9.0));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::Contender;
+use super::contender::{Contender, ThrownAway, Window};
 use super::statistics::{median, quantile, ratio_interval};
 use crate::report::Count;
 
@@ -23,6 +23,8 @@ struct Row<'a> {
     target: &'a str,
     windows: usize,
     thrown_away: u32,
+    #[serde(flatten)]
+    why: ThrownAway,
     iops: f64,
     iops_min: f64,
     iops_max: f64,
@@ -81,10 +83,21 @@ impl<'a> Comparison<'a> {
         for row in self.rows() {
             row.write(&mut text);
         }
+        let sum = |of: fn(ThrownAway) -> u32| self.rows().map(|row| of(row.why)).sum::<u32>();
+        for (windows, why) in [
+            (sum(|why| why.waited), "a thread waited for its core"),
+            (sum(|why| why.stolen), "a hypervisor took a core"),
+            (
+                sum(|why| why.moved),
+                "the cores were not as far apart as in most",
+            ),
+        ] {
+            if windows > 0 {
+                let _ = writeln!(text, "{windows} thrown away: {why}");
+            }
+        }
         if !self.is_complete() {
-            text.push_str(
-                "a target has no window in which its jobs and its threads kept their cores\n",
-            );
+            text.push_str("a target has no window that counts\n");
         }
         text
     }
@@ -93,7 +106,7 @@ impl<'a> Comparison<'a> {
 impl<'a> Row<'a> {
     fn of(contender: &'a Contender, base: &[f64], bound: Option<&[f64]>) -> Row<'a> {
         let iops = contender.iops();
-        let of = |value: fn(&super::Window) -> Option<f64>| {
+        let of = |value: fn(&Window) -> Option<f64>| {
             let values: Vec<f64> = contender.windows.iter().filter_map(value).collect();
             (!values.is_empty()).then(|| median(&values))
         };
@@ -110,7 +123,8 @@ impl<'a> Row<'a> {
         Row {
             target: &contender.name,
             windows: iops.len(),
-            thrown_away: contender.thrown_away,
+            thrown_away: contender.thrown_away.all(),
+            why: contender.thrown_away,
             iops: median(&iops),
             iops_min: quantile(&iops, 0.0),
             iops_max: quantile(&iops, 1.0),
@@ -168,7 +182,6 @@ fn interval([ratio, low, high]: [f64; 3]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Window;
     use super::*;
 
     fn contender(name: &str, iops: f64) -> Contender {
@@ -231,6 +244,28 @@ mod tests {
         assert!(lines[3].ends_with("400  the machine"), "{text}");
         let column = lines[0].find("target").expect("a column");
         assert_eq!(lines[3].find("the machine"), Some(column), "{text}");
+    }
+
+    #[test]
+    fn it_is_said_why_windows_were_thrown_away() {
+        let mut targets = [contender("a", 1e6), contender("b", 1e6)];
+        let thrown_away = |waited, moved| ThrownAway {
+            waited,
+            stolen: 0,
+            moved,
+        };
+        targets[0].thrown_away = thrown_away(2, 1);
+        targets[1].thrown_away = thrown_away(1, 0);
+        let comparison = Comparison::of(&targets, None);
+        let text = comparison.table();
+        let why = text.lines().filter(|line| line.contains("thrown away"));
+        let numbers: Vec<_> = why.filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(numbers, ["3", "1"], "{text}");
+        assert!(text.contains(" 5 -3 ") && text.contains(" 5 -1 "), "{text}");
+        let object = serde_json::to_value(&comparison).expect("an object");
+        let keys = ["thrown_away", "waited", "stolen", "moved"];
+        let first = keys.map(|key| object["targets"][0][key].as_u64());
+        assert_eq!(first, [3, 2, 0, 1].map(Some));
     }
 
     #[test]

@@ -27,7 +27,10 @@ impl Two {
     }
 
     fn compare(&self, options: &str) -> Command {
-        let mut compare = bench("compare --pause --rw randread --iodepth 4 --window 0.2");
+        // A signal that whoever runs the tests has ignored would be ignored here, too.
+        let mut compare = Command::new("env");
+        compare.args(["--default-signal=INT", env!("CARGO_BIN_EXE_bellwire-bench")]);
+        compare.args("compare --pause --rw randread --iodepth 4 --window 0.2".split(' '));
         compare.args(self.0.each_ref().map(Daemon::socket));
         compare.args(options.split_whitespace());
         compare
