@@ -1,12 +1,15 @@
 //! What all channels of one reactor share.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use crate::Error;
 use crate::file::Transfer;
 use crate::memory::{BufferPool, IoVecPool, PAGE_BYTES};
 use crate::uring::Ring;
+
+/// What [`IoContext::pass_bytes`] is at first: a burst of short requests fits.
+pub const PASS_BYTES: u64 = 256 << 10;
 
 /// How much a reactor sets aside at its start; nothing is allocated later. Running out of any of it
 /// makes a request wait.
@@ -21,10 +24,6 @@ pub struct IoLimits {
     pub bounce_buffers: usize,
     /// The size of each in bytes, rounded up to pages.
     pub bounce_bytes: usize,
-    /// After how many bytes a poll of a channel copies no more, or zeroes no more, so that the
-    /// reactor has time for others. One request at least is carried out, and what is written at
-    /// submission is not bound by it.
-    pub pass_bytes: u64,
 }
 
 impl Default for IoLimits {
@@ -35,8 +34,6 @@ impl Default for IoLimits {
             bounce_buffers: 32,
             // The largest transfer a guest may ask for by default, and a page for each ragged end.
             bounce_bytes: (1 << 20) + 2 * PAGE_BYTES,
-            // A burst of short requests fits.
-            pass_bytes: 256 << 10,
         }
     }
 }
@@ -51,6 +48,7 @@ pub struct IoContext {
 #[derive(Debug)]
 struct Inner {
     limits: IoLimits,
+    pass_bytes: Cell<u64>,
     iovec_pool: IoVecPool,
     buffer_pool: BufferPool,
     /// Made for the first channel that needs it.
@@ -69,6 +67,7 @@ impl IoContext {
         Ok(IoContext {
             inner: Rc::new(Inner {
                 limits,
+                pass_bytes: Cell::new(PASS_BYTES),
                 iovec_pool,
                 buffer_pool,
                 ring: OnceCell::new(),
@@ -80,6 +79,20 @@ impl IoContext {
     #[must_use]
     pub fn limits(&self) -> IoLimits {
         self.inner.limits
+    }
+
+    /// After how many bytes a poll of a channel copies no more, or zeroes no more, so that the
+    /// reactor has time for others. One request at least is carried out, and what is written at
+    /// submission is not bound by it.
+    #[must_use]
+    #[inline]
+    pub fn pass_bytes(&self) -> u64 {
+        self.inner.pass_bytes.get()
+    }
+
+    /// Changes [`pass_bytes`](Self::pass_bytes) for all channels, from their next poll on.
+    pub fn set_pass_bytes(&self, bytes: u64) {
+        self.inner.pass_bytes.set(bytes);
     }
 
     /// The lists for long requests.

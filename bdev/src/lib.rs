@@ -59,7 +59,7 @@ pub use io::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Completion, DEVICE_BYTES_MAX, Features, Geometry, Io, Op,
     Status, Tag,
 };
-pub use io_context::{IoContext, IoLimits};
+pub use io_context::{IoContext, IoLimits, PASS_BYTES};
 pub use malloc::{Malloc, MallocConfig};
 pub use null::{Null, NullConfig};
 

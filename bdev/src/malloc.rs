@@ -167,15 +167,14 @@ impl Bdev for Malloc {
             source,
         };
         let claimant = self.claims.claimant().map_err(refused)?;
-        let block_size = u64::from(self.geometry.block_size);
         Ok(Box::new(MallocChannel {
             disk: self,
+            context: context.clone(),
             claimant,
             fresh: VecDeque::with_capacity(DEPTH),
             waiting: VecDeque::with_capacity(DEPTH),
             ended: CompletionQueue::new(DEPTH),
             copied: 0,
-            pass_bytes: context.limits().pass_bytes.max(block_size),
         }))
     }
 
@@ -188,6 +187,7 @@ impl Bdev for Malloc {
 #[derive(Debug)]
 struct MallocChannel {
     disk: Arc<Malloc>,
+    context: IoContext,
     claimant: Claimant,
     /// Requests that nobody has looked at since they came.
     fresh: VecDeque<Task>,
@@ -197,8 +197,6 @@ struct MallocChannel {
     ended: CompletionQueue,
     /// Bytes copied since the last poll.
     copied: u64,
-    /// After how many a poll copies no more.
-    pass_bytes: u64,
 }
 
 /// A request under way.
@@ -232,14 +230,17 @@ impl Channel for MallocChannel {
 
     fn poll(&mut self, completed: &mut Vec<Completion>) {
         self.ended.drain_into(completed);
-        let mut budget = ZERO_BYTES_PER_PASS.min(self.pass_bytes);
+        let block_size = u64::from(self.disk.geometry.block_size);
+        let pass_bytes = self.context.pass_bytes().max(block_size);
+        let mut budget = ZERO_BYTES_PER_PASS.min(pass_bytes);
         let mut copied = mem::take(&mut self.copied);
         let mut wrote = !self.waiting.is_empty() || copied > 0;
         if !self.waiting.is_empty() {
-            self.advance_waiting(completed, &mut budget, &mut copied);
+            let limit = copied.max(pass_bytes - 1);
+            self.advance_waiting(completed, &mut budget, (&mut copied, limit));
         }
         // One at least, or writes could keep the others from their turn.
-        let limit = copied.max(self.pass_bytes - 1);
+        let limit = copied.max(pass_bytes - 1);
         while completed.len() < completed.capacity() && copied <= limit {
             if let Some(task) = self.fresh.get(AHEAD) {
                 self.call_for_memory_of(&task.io);
@@ -301,16 +302,14 @@ impl MallocChannel {
         &mut self,
         completed: &mut Vec<Completion>,
         budget: &mut u64,
-        copied: &mut u64,
+        (copied, limit): (&mut u64, u64),
     ) {
         let MallocChannel {
             disk,
             claimant,
             waiting,
-            pass_bytes,
             ..
         } = self;
-        let limit = (*copied).max(*pass_bytes - 1);
         waiting.retain_mut(|task| {
             if completed.len() == completed.capacity() || *copied > limit {
                 return true;
@@ -503,12 +502,9 @@ mod tests {
     fn a_reactor_can_ask_for_shorter_passes_and_not_for_ones_in_which_nothing_happens() {
         let disk = malloc(16 << 20, 512).unwrap();
         for (pass_bytes, each) in [(0, 1), (8192, 2), (12 << 10, 3)] {
-            let context = IoContext::new(IoLimits {
-                pass_bytes,
-                ..IoLimits::default()
-            });
-            let context = context.unwrap();
+            let context = IoContext::new(IoLimits::default()).unwrap();
             let mut channel = Arc::clone(&disk).open_channel(&context).unwrap();
+            context.set_pass_bytes(pass_bytes);
             for tag in 0..6 {
                 let mut io = bare(Op::Read, 0, 8, tag);
                 io.iovecs.push_discard(context.iovec_pool(), 4096).unwrap();

@@ -8,7 +8,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use bdev::{IoContext, IoLimits};
+use bdev::{IoContext, IoLimits, PASS_BYTES};
 use nvme::pcie::message::{Envelope, FromGroup, GroupId};
 use nvme::pcie::poll_group::{GroupSeed, PollGroup, Rest};
 
@@ -22,8 +22,8 @@ use crate::roster::Roster;
 const CONTROL_PASSES: u32 = 64;
 /// How many of them a pass with work stands for.
 const BUSY_PASSES: u32 = 8;
-/// After how many bytes a channel copies or zeroes no more in one pass, if the reactor has other
-/// groups: some 4 us of short reads, so that a doorbell is seen within 5 beside one busy queue of
+/// After how many bytes a channel copies or zeroes no more in one pass, if several groups have
+/// queues: some 4 us of short reads, so that a doorbell is seen within 5 beside one busy queue of
 /// them. Longer for what is written at submission, and for one command that is longer than that.
 const SHARED_PASS_BYTES: u64 = 52 << 10;
 /// Messages taken from the inbox in one pass.
@@ -101,11 +101,7 @@ fn tell_control(post: &Post, mut message: ToControl) {
 impl Reactor {
     fn new(seed: ReactorSeed) -> anyhow::Result<Reactor> {
         cpu::pin(seed.core)?;
-        let mut limits = seed.limits;
-        if seed.groups.len() > 1 {
-            limits.pass_bytes = limits.pass_bytes.min(SHARED_PASS_BYTES);
-        }
-        let context = IoContext::new(limits)?;
+        let context = IoContext::new(seed.limits)?;
         let origin = Instant::now();
         let groups = seed.groups.into_iter().map(|(controller, seed)| {
             let group = PollGroup::new(seed, context.clone());
@@ -232,6 +228,8 @@ impl Reactor {
                 return;
             };
             let (controller, id) = (group.controller, group.group.id());
+            // It may be that queues are gone.
+            self.share_passes();
             let home = self.post.places[controller.0].home;
             if home == self.id {
                 self.reply(controller, id, reply);
@@ -297,6 +295,24 @@ impl Reactor {
             // While it rested it did not see the time go by.
             group.poll(self.now_ns);
             group.receive(envelope);
+            self.share_passes();
+        }
+    }
+
+    /// Has channels take longer passes while a single group has queues.
+    fn share_passes(&mut self) {
+        let groups = self.groups.iter().filter(|group| group.group.has_queues());
+        let bytes = match groups.count() {
+            0 | 1 => PASS_BYTES,
+            _ => SHARED_PASS_BYTES,
+        };
+        if bytes != self.context.pass_bytes() {
+            tracing::debug!(
+                reactor = self.id.0,
+                bytes,
+                "a channel copies in one pass at most"
+            );
+            self.context.set_pass_bytes(bytes);
         }
     }
 

@@ -169,6 +169,11 @@ impl PollGroup {
         busy
     }
 
+    /// Whether it has submission queues, and so doorbells that somebody may ring.
+    pub fn has_queues(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
     /// Whether only a doorbell or the controller can give it something to do.
     pub fn is_idle(&self) -> bool {
         let mut devices = self.devices.iter().flatten();

@@ -171,3 +171,24 @@ fn clients_that_come_and_go_hold_up_nobody() {
         }
     });
 }
+
+#[test]
+fn passes_are_short_while_more_than_one_controller_has_queues() {
+    let stage = Stage::new();
+    let two = "--log debug --bdev malloc:a,size=1m --controller socket=DIR/a.sock,ns=a \
+               --bdev malloc:b,size=1m --controller socket=DIR/b.sock,ns=b";
+    let daemon = Daemon::serve(&stage, two);
+    let first = Host::connect(&stage.path("a.sock"));
+    for _ in 0..2 {
+        drop(Host::connect(&stage.path("b.sock")));
+        // Its answer comes when nothing of the one before is left.
+        Client::connect(&stage.path("b.sock")).expect("a connection");
+    }
+    drop(first);
+    daemon.signal("TERM");
+    let logs = daemon.wait().stderr;
+    let told = logs.lines().filter(|line| line.contains("in one pass"));
+    let bytes = told.filter_map(|line| Some(line.split_once("bytes=")?.1));
+    let [short, long] = ["53248", "262144"];
+    assert_eq!(bytes.collect::<Vec<_>>(), [short, long, short, long]);
+}
