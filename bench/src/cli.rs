@@ -127,7 +127,9 @@ const LIMITS_HELP: &str = "\
 Between two threads that poll, each on a core of its own: the round trip of a cache line; commands
 without a protocol (an entry of 64 bytes and a doorbell there, 16 bytes and a doorbell back) that do
 nothing or copy 4 or 128 KiB from or to a random place of 256 MiB, in base and in huge pages, with
-and without prefetch; on one core, the write of an eventfd and an io_uring no-op.
+and without prefetch; on one core, the write of an eventfd, an io_uring no-op, and the processor
+time of a short sleep; and how long a thread that sleeps on an idle core takes to tell that an
+eventfd has woken it.
 
 With --rw only what belongs to one workload, in a second or two: its commands empty, and copying in
 huge pages in every way.

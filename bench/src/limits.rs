@@ -179,7 +179,9 @@ mod tests {
         let writes = if cfg!(target_arch = "x86_64") { 32 } else { 16 };
         assert_eq!(count("what", "4 KiB write".into()), writes);
         assert_eq!(count("what", "128 KiB read".into()), 2);
-        assert_eq!(count("what", "eventfd write".into()), 1);
+        for what in ["eventfd write", "eventfd wake", "sleep of 50 us"] {
+            assert_eq!(count("what", what.into()), 1);
+        }
         let refused = object["unavailable"].as_array().expect("a list").len();
         assert_eq!(count("what", "io_uring no-op".into()) + 2 * refused, 2);
         for row in figures {

@@ -1,30 +1,51 @@
-//! What a call into the kernel costs: a signal by eventfd, and an io_uring that does nothing.
+//! What a call into the kernel costs: a signal by eventfd, an io_uring that does nothing, a sleep.
 #![allow(unsafe_code)] // Submission entries can hold pointers, so that pushing one is unsafe.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::time::{ClockId, clock_gettime};
 
 use super::error::Error;
 use super::figure::{Figure, Windows, nanoseconds_each};
+use super::pair::{Looks, Pair};
 use super::report::{Limits, Row};
 
 /// Calls between two looks at the clock.
 const ROUND: u64 = 128;
 /// No-ops in one submission.
 const BATCH: u32 = 32;
+/// How long a core is left alone before a thread on it is woken: it has gone idle by then.
+const REST: Duration = Duration::from_micros(100);
+/// How long a reactor with `--idle sleep=50` sleeps.
+const SLEEP: Duration = Duration::from_micros(50);
+/// Said to the thread that is woken, in place of a number.
+const DONE: u64 = u64::MAX;
 
 /// All of them, on the server's core.
 pub(super) fn measure(limits: &mut Limits) -> Result<(), Error> {
     let windows = limits.windows;
-    let all = || [eventfd(windows), no_ops(windows, 1), no_ops(windows, BATCH)];
+    let all = || {
+        [
+            eventfd(windows),
+            no_ops(windows, 1),
+            no_ops(windows, BATCH),
+            sleep(windows),
+        ]
+    };
     let (_, measured) = limits.pair.run(|| (), all)?;
     let names = [
         ("eventfd write", "one at a time"),
         ("io_uring no-op", "one at a time"),
         ("io_uring no-op", "in batches of 32"),
+        ("sleep of 50 us", "processor time"),
+        ("eventfd wake", "sleeping thread of an idle core"),
     ];
+    let measured = measured.into_iter().chain([wake(limits.pair, windows)?]);
     for ((what, how), figure) in names.into_iter().zip(measured) {
         match figure {
             Ok(figure) => limits.figures.push(Row::nanoseconds(what, how, figure)),
@@ -44,6 +65,59 @@ fn eventfd(windows: Windows) -> io::Result<Figure> {
         Ok(ROUND)
     };
     figure(windows, round)
+}
+
+/// Nanoseconds from the write until the thread that waits for it, on the client's core, has told.
+fn wake(pair: Pair, windows: Windows) -> Result<io::Result<Figure>, Error> {
+    let event = match EventFd::from_flags(EfdFlags::EFD_CLOEXEC) {
+        Ok(event) => event,
+        Err(errno) => return Ok(Err(errno.into())),
+    };
+    let (asked, told) = (AtomicU64::new(0), AtomicU64::new(0));
+    let sleeper = || -> io::Result<()> {
+        loop {
+            event.read()?;
+            match asked.load(Ordering::Acquire) {
+                DONE => return Ok(()),
+                number => told.store(number, Ordering::Release),
+            }
+        }
+    };
+    let mut number = 0;
+    let mut wake = || -> io::Result<Duration> {
+        thread::sleep(REST);
+        number += 1;
+        asked.store(number, Ordering::Release);
+        let begun = Instant::now();
+        event.write(1)?;
+        let mut looks = Looks::default();
+        while told.load(Ordering::Acquire) != number {
+            looks.vain();
+        }
+        Ok(begun.elapsed())
+    };
+    let waker = || {
+        let figure = figure_of_times(windows, &mut wake);
+        asked.store(DONE, Ordering::Release);
+        event.write(1)?;
+        figure
+    };
+    let (slept, figure) = pair.run(sleeper, waker)?;
+    Ok(slept.and(figure))
+}
+
+/// Nanoseconds of processor time that one short sleep takes.
+fn sleep(windows: Windows) -> io::Result<Figure> {
+    figure_of_times(windows, || {
+        let before = processor_time()?;
+        thread::sleep(SLEEP);
+        Ok(processor_time()?.saturating_sub(before))
+    })
+}
+
+/// What the calling thread has used.
+fn processor_time() -> io::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// Nanoseconds of one no-op, so many of which are submitted and reaped together.
@@ -89,6 +163,25 @@ fn figure(windows: Windows, mut round: impl FnMut() -> io::Result<u64>) -> io::R
     measured.ok_or_else(|| failed.unwrap_or_else(unknown))
 }
 
+/// Of what takes time only in part of a round: what `round` says it took, or its first error.
+fn figure_of_times(
+    windows: Windows,
+    mut round: impl FnMut() -> io::Result<Duration>,
+) -> io::Result<Figure> {
+    let mut failed = None;
+    let measured = windows.figure(|length| {
+        let (mut taken, mut rounds) = (Duration::ZERO, 0);
+        nanoseconds_each(length, || {
+            taken += round().map_err(|error| failed = Some(error)).ok()?;
+            rounds += 1;
+            Some(1)
+        })?;
+        Some(taken.as_nanos() as f64 / f64::from(rounds))
+    });
+    let unknown = || io::Error::other("no windows");
+    measured.ok_or_else(|| failed.unwrap_or_else(unknown))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -99,14 +192,38 @@ mod tests {
     fn an_error_is_told_and_ends_the_measurement() {
         let windows = Windows::new(2, Duration::from_micros(1));
         let mut rounds = 0;
-        let refused = figure(windows, || {
+        let mut refuse = || {
             rounds += 1;
-            Err(io::ErrorKind::PermissionDenied.into())
-        });
-        let refused = refused.expect_err("refused");
-        assert_eq!(
-            (refused.kind(), rounds),
-            (io::ErrorKind::PermissionDenied, 1)
-        );
+            io::Error::from(io::ErrorKind::PermissionDenied)
+        };
+        let refused = [
+            figure(windows, || Err(refuse())),
+            figure_of_times(windows, || Err(refuse())),
+        ];
+        for refused in refused {
+            let kind = refused.expect_err("refused").kind();
+            assert_eq!(kind, io::ErrorKind::PermissionDenied);
+        }
+        assert_eq!(rounds, 2);
+    }
+
+    #[test]
+    fn only_what_a_round_says_it_took_counts() {
+        let windows = Windows::new(3, Duration::from_micros(100));
+        let rounds = || {
+            thread::sleep(Duration::from_micros(30));
+            Ok(Duration::from_nanos(6))
+        };
+        let figure = figure_of_times(windows, rounds).expect("a figure");
+        assert_eq!((figure.min, figure.max), (6.0, 6.0));
+        assert!(sleep(windows).expect("a figure").min > 0.0);
+    }
+
+    #[test]
+    fn a_wake_takes_longer_than_a_write() {
+        let windows = Windows::new(3, Duration::from_millis(5));
+        let woken = wake(Pair::anywhere(), windows).expect("both");
+        let wrote = eventfd(windows).expect("a figure");
+        assert!(woken.expect("a figure").median > wrote.median);
     }
 }
