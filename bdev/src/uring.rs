@@ -2,7 +2,7 @@
 //!
 //! A channel has a [`Lane`] on the [`Ring`]. What it starts there, a [`Request`], moves into a slot
 //! and stays in it, unmoved and untouched, until the kernel has answered: whatever happens to the
-//! channel, memory that the kernel may still use is never freed. [`Ring::flush`] hands everything
+//! channel, memory that the kernel may still use is never freed. [`Ring::flush`] hands what is
 //! queued to the kernel with at most one system call per pass, and sorts answers into the lanes.
 #![allow(unsafe_code)] // Submission entries hold raw pointers, and statx has no safe form here.
 
@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, opcode, types};
+use io_uring::{EnterFlags, IoUring, opcode, types};
 
 use crate::Error;
 
@@ -151,8 +151,9 @@ impl<R: Request> Ring<R> {
         })
     }
 
-    /// Hands what is queued to the kernel and takes its answers. Enters the kernel at most once,
-    /// and not at all if nothing is queued and the kernel does not ask for it.
+    /// Hands what is queued to the kernel, the first part of it if that is much, and takes its
+    /// answers. Enters the kernel at most once, and not at all if nothing is queued and the kernel
+    /// does not ask for it.
     #[inline]
     pub(crate) fn flush(&self) {
         let mut core = self.core.borrow_mut();
@@ -257,10 +258,19 @@ impl<R: Request> Core<R> {
             return;
         }
         self.enters += 1;
+        let count = match self.cancels {
+            0 => part_of(queue.len()),
+            _ => queue.len(),
+        };
+        let flags = match queue.taskrun() || queue.cq_overflow() {
+            true => EnterFlags::GETEVENTS,
+            false => EnterFlags::empty(),
+        };
         // An error leaves the entries queued, and the next pass tries again: EINTR, EAGAIN and
         // ENOMEM are short of resources, EBUSY wants answers to be taken first. Others do not
         // happen to a ring that was made by `build`.
-        let _ = submitter.submit();
+        // SAFETY: without an argument there is no pointer.
+        let _ = unsafe { submitter.enter::<()>(count as u32, 0, flags.bits(), None) };
         queue.sync();
         if queue.is_empty() {
             self.cancels = 0;
@@ -411,6 +421,12 @@ impl LaneState {
     }
 }
 
+/// How many of so many entries are handed over together. The kernel prepares all of them before a
+/// device has the first, which would rest meanwhile; and an entry into the kernel has its price.
+fn part_of(entries: usize) -> usize {
+    (entries / 4).max(4).min(entries)
+}
+
 fn user_data(index: u32, generation: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(index)
 }
@@ -526,6 +542,30 @@ mod tests {
             assert_eq!(finished.request.buffer[0], round);
         }
         assert_eq!(pool.free(), 8);
+    }
+
+    #[test]
+    fn much_is_handed_over_in_parts_and_what_is_cancelled_at_once() {
+        let pool = BufferPool::new(32, 1).unwrap();
+        let ring = Ring::new(32).unwrap();
+        let (lane, _peer) = stream(&ring);
+        let start = |count| {
+            for number in 0..count {
+                assert!(lane.start(byte(number, &pool)).is_ok());
+            }
+        };
+        let left = || ring.core.borrow_mut().uring.submission().len();
+        start(32);
+        let after: [_; 7] = std::array::from_fn(|_| {
+            ring.flush();
+            left()
+        });
+        assert_eq!(after, [24, 18, 14, 10, 6, 2, 0]);
+        assert_eq!(ring.enters(), 7);
+        lane.cancel(|_| true);
+        assert_eq!(left(), 32);
+        ring.flush();
+        assert_eq!(left(), 0);
     }
 
     #[test]
