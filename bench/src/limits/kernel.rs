@@ -84,7 +84,7 @@ fn wake(pair: Pair, windows: Windows) -> Result<io::Result<Figure>, Error> {
         }
     };
     let mut number = 0;
-    let mut wake = || -> io::Result<Duration> {
+    let mut wake = || -> io::Result<(Duration, u64)> {
         thread::sleep(REST);
         number += 1;
         asked.store(number, Ordering::Release);
@@ -94,7 +94,7 @@ fn wake(pair: Pair, windows: Windows) -> Result<io::Result<Figure>, Error> {
         while told.load(Ordering::Acquire) != number {
             looks.vain();
         }
-        Ok(begun.elapsed())
+        Ok((begun.elapsed(), 1))
     };
     let waker = || {
         let figure = figure_of_times(windows, &mut wake);
@@ -111,7 +111,7 @@ fn sleep(windows: Windows) -> io::Result<Figure> {
     figure_of_times(windows, || {
         let before = processor_time()?;
         thread::sleep(SLEEP);
-        Ok(processor_time()?.saturating_sub(before))
+        Ok((processor_time()?.saturating_sub(before), 1))
     })
 }
 
@@ -152,31 +152,29 @@ fn submit_and_reap(ring: &mut IoUring, batch: u32) -> io::Result<()> {
 
 /// Nanoseconds of one of the things that `round` does, or its first error.
 fn figure(windows: Windows, mut round: impl FnMut() -> io::Result<u64>) -> io::Result<Figure> {
-    let mut failed = None;
-    let measured = windows.figure(|length| {
-        nanoseconds_each(length, || {
-            let done = round();
-            done.map_err(|error| failed = Some(error)).ok()
-        })
-    });
-    let unknown = || io::Error::other("no windows");
-    measured.ok_or_else(|| failed.unwrap_or_else(unknown))
+    figure_of_times(windows, || {
+        let begun = Instant::now();
+        let done = round()?;
+        Ok((begun.elapsed(), done))
+    })
 }
 
-/// Of what takes time only in part of a round: what `round` says it took, or its first error.
+/// Of what takes time only in part of a round: what `round` says it took, for how many things, or
+/// its first error.
 fn figure_of_times(
     windows: Windows,
-    mut round: impl FnMut() -> io::Result<Duration>,
+    mut round: impl FnMut() -> io::Result<(Duration, u64)>,
 ) -> io::Result<Figure> {
     let mut failed = None;
     let measured = windows.figure(|length| {
-        let (mut taken, mut rounds) = (Duration::ZERO, 0);
+        let (mut taken, mut all) = (Duration::ZERO, 0);
         nanoseconds_each(length, || {
-            taken += round().map_err(|error| failed = Some(error)).ok()?;
-            rounds += 1;
-            Some(1)
+            let (time, done) = round().map_err(|error| failed = Some(error)).ok()?;
+            taken += time;
+            all += done;
+            Some(done)
         })?;
-        Some(taken.as_nanos() as f64 / f64::from(rounds))
+        Some(taken.as_nanos() as f64 / all as f64)
     });
     let unknown = || io::Error::other("no windows");
     measured.ok_or_else(|| failed.unwrap_or_else(unknown))
@@ -212,7 +210,7 @@ mod tests {
         let windows = Windows::new(3, Duration::from_micros(100));
         let rounds = || {
             thread::sleep(Duration::from_micros(30));
-            Ok(Duration::from_nanos(6))
+            Ok((Duration::from_nanos(6), 1))
         };
         let figure = figure_of_times(windows, rounds).expect("a figure");
         assert_eq!((figure.min, figure.max), (6.0, 6.0));
