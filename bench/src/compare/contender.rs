@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::statistics::median;
 use crate::core_time::Lost;
 use crate::limits;
 use crate::workload::Outcome;
@@ -144,14 +143,17 @@ impl Contender {
     }
 }
 
-/// Throws the windows away in which the cores were not as far apart as in most of all.
+/// Throws the windows away in which the cores were not as far apart as in most of all, and where
+/// two distances are as frequent, as in the first window of either.
 pub(super) fn keep_those_of_one_distance(contenders: &mut [Contender]) {
     let windows = contenders.iter().flat_map(|contender| &contender.windows);
     let round_trips: Vec<f64> = windows.filter_map(|window| window.round_trip_ns).collect();
-    if round_trips.is_empty() {
+    let as_far = |usual: f64| round_trips.iter().filter(move |&&ns| is_same(ns, usual));
+    // The last of the greatest is found, so the first in reverse.
+    let by_frequency = round_trips.iter().rev();
+    let Some(&usual) = by_frequency.max_by_key(|&&usual| as_far(usual).count()) else {
         return;
-    }
-    let usual = median(&round_trips);
+    };
     for Contender {
         windows,
         thrown_away,
@@ -262,6 +264,9 @@ mod tests {
         let left = all.each_ref().map(Contender::iops);
         assert_eq!(left, [vec![80.0, 75.0], vec![84.0], vec![90.0]]);
         assert_eq!(all.map(|contender| contender.thrown_away.moved), [1, 1, 0]);
+        let mut halves = [of(&[80.0, 330.0]), of(&[330.0, 80.0])];
+        keep_those_of_one_distance(&mut halves);
+        assert_eq!(halves.map(|half| half.iops()), [[80.0], [80.0]]);
         let mut unknown = [kept(0.0, false, Distance::Unknown)];
         keep_those_of_one_distance(&mut unknown);
         assert_eq!(unknown[0].windows.len(), 1);
