@@ -228,8 +228,11 @@ impl Reactor {
                 return;
             };
             let (controller, id) = (group.controller, group.group.id());
-            // It may be that queues are gone.
-            self.share_passes();
+            if matches!(reply, FromGroup::Done { .. }) {
+                // It may be that queues are gone. Events, of which a guest can cause many, are no
+                // reason to look at every group.
+                self.share_passes();
+            }
             let home = self.post.places[controller.0].home;
             if home == self.id {
                 self.reply(controller, id, reply);
