@@ -107,9 +107,9 @@ impl IoContext {
         &self.inner.buffer_pool
     }
 
-    /// Hands what the channels have queued to the kernel, with one system call at most for all of
-    /// them together, and collects what it has finished. Without anything queued or in flight it
-    /// does nothing.
+    /// Hands the kernel some of what the channels have queued, all of it if that is little, with
+    /// one system call at most for all of them together, and collects what it has finished. Due in
+    /// every pass; without anything queued or in flight it does nothing.
     #[inline]
     pub fn flush(&self) {
         if let Some(ring) = self.inner.ring.get() {
