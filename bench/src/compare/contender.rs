@@ -148,10 +148,14 @@ impl Contender {
 pub(super) fn keep_those_of_one_distance(contenders: &mut [Contender]) {
     let windows = contenders.iter().flat_map(|contender| &contender.windows);
     let round_trips: Vec<f64> = windows.filter_map(|window| window.round_trip_ns).collect();
-    let as_far = |usual: f64| round_trips.iter().filter(move |&&ns| is_same(ns, usual));
-    // The last of the greatest is found, so the first in reverse.
-    let by_frequency = round_trips.iter().rev();
-    let Some(&usual) = by_frequency.max_by_key(|&&usual| as_far(usual).count()) else {
+    let as_far = |ns: f64| {
+        round_trips
+            .iter()
+            .filter(|&&other| is_same(ns, other))
+            .count()
+    };
+    // Of equals the last is taken: in reverse the first.
+    let Some(&usual) = round_trips.iter().rev().max_by_key(|&&ns| as_far(ns)) else {
         return;
     };
     for Contender {
