@@ -1,6 +1,6 @@
 //! What all channels of one reactor share.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use crate::Error;
@@ -49,6 +49,7 @@ pub struct IoContext {
 struct Inner {
     limits: IoLimits,
     pass_bytes: Cell<u64>,
+    worker_cores: RefCell<Vec<usize>>,
     iovec_pool: IoVecPool,
     buffer_pool: BufferPool,
     /// Made for the first channel that needs it.
@@ -68,6 +69,7 @@ impl IoContext {
             inner: Rc::new(Inner {
                 limits,
                 pass_bytes: Cell::new(PASS_BYTES),
+                worker_cores: RefCell::default(),
                 iovec_pool,
                 buffer_pool,
                 ring: OnceCell::new(),
@@ -93,6 +95,13 @@ impl IoContext {
     /// Changes [`pass_bytes`](Self::pass_bytes) for all channels, from their next poll on.
     pub fn set_pass_bytes(&self, bytes: u64) {
         self.inner.pass_bytes.set(bytes);
+    }
+
+    /// Has the kernel's threads do on these cores what cannot be done without waiting: flushes,
+    /// and all I/O of some file systems. Without any they run where this thread may run, and take
+    /// its time. For what has no ring yet: before the first channel of a file is opened.
+    pub fn set_worker_cores(&self, cores: Vec<usize>) {
+        self.inner.worker_cores.replace(cores);
     }
 
     /// The lists for long requests.
@@ -133,6 +142,7 @@ impl IoContext {
             return Ok(ring);
         }
         let ring = Ring::new(self.inner.limits.ring_entries)?;
+        ring.keep_workers_on(&self.inner.worker_cores.borrow());
         Ok(self.inner.ring.get_or_init(|| ring))
     }
 }

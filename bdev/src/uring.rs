@@ -123,6 +123,26 @@ impl<R: Request> Ring<R> {
         })
     }
 
+    /// Has the kernel's threads work on these cores, if there are any, and where this thread may
+    /// run otherwise. A kernel that does not know how (before Linux 5.14) is no error, and is said
+    /// in the log.
+    pub(crate) fn keep_workers_on(&self, cores: &[usize]) {
+        if cores.is_empty() {
+            return;
+        }
+        // SAFETY: all zeroes is a valid set, which has integers only.
+        let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+        let known = |core: &&usize| **core < libc::CPU_SETSIZE as usize;
+        for &core in cores.iter().filter(known) {
+            // SAFETY: the set is ours, and has this core.
+            unsafe { libc::CPU_SET(core, &mut set) };
+        }
+        let core = self.core.borrow();
+        if let Err(error) = core.uring.submitter().register_iowq_aff(&set) {
+            tracing::warn!("threads of the kernel work on this reactor's core: {error}");
+        }
+    }
+
     /// A lane for a channel on this file.
     ///
     /// # Errors
@@ -254,7 +274,8 @@ impl<R: Request> Core<R> {
     fn enter(&mut self) {
         let (submitter, mut queue, _) = self.uring.split();
         queue.sync();
-        if queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
+        let is_asked_for = queue.taskrun() || queue.cq_overflow();
+        if queue.is_empty() && !is_asked_for {
             return;
         }
         self.enters += 1;
@@ -262,7 +283,7 @@ impl<R: Request> Core<R> {
             0 => part_of(queue.len()),
             _ => queue.len(),
         };
-        let flags = match queue.taskrun() || queue.cq_overflow() {
+        let flags = match is_asked_for {
             true => EnterFlags::GETEVENTS,
             false => EnterFlags::empty(),
         };
@@ -495,6 +516,12 @@ mod tests {
         }
     }
 
+    impl Ring<Byte> {
+        fn queued(&self) -> usize {
+            self.core.borrow_mut().uring.submission().len()
+        }
+    }
+
     fn byte(number: u32, pool: &BufferPool) -> Byte {
         let buffer = pool.take().unwrap();
         Byte { number, buffer }
@@ -545,6 +572,18 @@ mod tests {
     }
 
     #[test]
+    fn one_system_call_serves_all_lanes() {
+        let pool = BufferPool::new(4, 1).unwrap();
+        let ring = Ring::new(4).unwrap();
+        let lanes: [_; 4] = std::array::from_fn(|_| stream(&ring));
+        for (lane, _) in &lanes {
+            assert!(lane.start(byte(0, &pool)).is_ok());
+        }
+        ring.flush();
+        assert_eq!((ring.enters(), ring.queued()), (1, 0));
+    }
+
+    #[test]
     fn much_is_handed_over_in_parts_and_what_is_cancelled_at_once() {
         let pool = BufferPool::new(32, 1).unwrap();
         let ring = Ring::new(32).unwrap();
@@ -554,18 +593,30 @@ mod tests {
                 assert!(lane.start(byte(number, &pool)).is_ok());
             }
         };
-        let left = || ring.core.borrow_mut().uring.submission().len();
-        start(32);
-        let after: [_; 7] = std::array::from_fn(|_| {
+        let flush = || {
             ring.flush();
-            left()
-        });
-        assert_eq!(after, [24, 18, 14, 10, 6, 2, 0]);
+            ring.queued()
+        };
+        start(32);
+        assert_eq!(std::array::from_fn(|_| flush()), [24, 18, 14, 10, 6, 2, 0]);
         assert_eq!(ring.enters(), 7);
         lane.cancel(|_| true);
-        assert_eq!(left(), 32);
-        ring.flush();
-        assert_eq!(left(), 0);
+        assert_eq!(ring.queued(), 32);
+        assert_eq!(flush(), 0);
+        for _ in 0..32 {
+            next(&ring, &lane);
+        }
+        // What is queued before a cancellation goes with it, and what comes later in parts again.
+        start(32);
+        assert_eq!(flush(), 24);
+        lane.cancel(|_| true);
+        assert_eq!(ring.queued(), 24 + 32);
+        assert_eq!(flush(), 0);
+        for _ in 0..32 {
+            next(&ring, &lane);
+        }
+        start(32);
+        assert_eq!(flush(), 24);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct ReactorSeed {
     pub endpoints: Vec<EndpointSeed>,
     pub groups: Vec<(ControllerId, GroupSeed)>,
     pub limits: IoLimits,
+    /// Where the kernel's threads may work for it; none: on its own core.
+    pub worker_cores: Vec<usize>,
     pub idle: Idle,
     pub post: Post,
 }
@@ -102,6 +104,7 @@ impl Reactor {
     fn new(seed: ReactorSeed) -> anyhow::Result<Reactor> {
         cpu::pin(seed.core)?;
         let context = IoContext::new(seed.limits)?;
+        context.set_worker_cores(seed.worker_cores);
         let origin = Instant::now();
         let groups = seed.groups.into_iter().map(|(controller, seed)| {
             let group = PollGroup::new(seed, context.clone());

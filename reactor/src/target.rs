@@ -15,6 +15,7 @@ use nvme::namespace::Namespace;
 use nvme::pcie::controller::{ControllerConfig as Shape, ControllerParts, DoorbellBuffer};
 use nvme::pcie::doorbell::doorbell_file_bytes;
 use nvme::pcie::message::GroupId;
+use nvme::pcie::poll_group::GroupSeed;
 use nvme::pcie::state::ControllerState;
 use nvme::spec::Nsid;
 use nvme::subsystem::{Names, Subsystem};
@@ -24,9 +25,8 @@ use self::identity::Identity;
 use self::nodes::ControllerNodes;
 use crate::config::{Config, ControllerConfig};
 use crate::control::{Control, FarMemory};
-use crate::cpu::{CoreLocks, CoreMask};
+use crate::cpu::{self, CoreLocks, CoreMask};
 use crate::endpoint::EndpointSeed;
-use crate::idle::Idle;
 use crate::listener::{BoundSocket, Permissions};
 use crate::logging::Logs;
 use crate::message::{ControllerId, Inbox, Place, Post, ReactorId};
@@ -122,8 +122,19 @@ impl Target {
             false => MemoryPolicy::SharedOnly,
         };
         let mut control = Control::new(post.clone(), policy);
+        let worker_cores: Vec<_> = cpu::allowed()?.outside(mask).collect();
         for (n, &core) in cores.iter().enumerate() {
-            let seed = seed(ReactorId(n), core, &mut prepared, &post, config.idle)?;
+            let (endpoints, groups) = share(ReactorId(n), &mut prepared, &post)?;
+            let seed = ReactorSeed {
+                id: ReactorId(n),
+                core,
+                endpoints,
+                groups,
+                limits: IoLimits::default(),
+                worker_cores: worker_cores.clone(),
+                idle: config.idle,
+                post: post.clone(),
+            };
             let thread = std::thread::Builder::new().name(format!("reactor{core}"));
             let thread = thread.spawn(move || reactor::run(seed));
             control
@@ -272,14 +283,10 @@ fn place(prepared: &[Prepared]) -> Vec<Place> {
     places
 }
 
-/// What a reactor gets: the endpoints whose home it is, and a poll group of each controller.
-fn seed(
-    id: ReactorId,
-    core: usize,
-    prepared: &mut [Prepared],
-    post: &Post,
-    idle: Idle,
-) -> anyhow::Result<ReactorSeed> {
+/// What a reactor serves: the endpoints whose home it is, and a poll group of each controller.
+type Share = (Vec<EndpointSeed>, Vec<(ControllerId, GroupSeed)>);
+
+fn share(id: ReactorId, prepared: &mut [Prepared], post: &Post) -> anyhow::Result<Share> {
     let (mut endpoints, mut groups) = (Vec::new(), Vec::new());
     for (n, controller) in prepared.iter_mut().enumerate() {
         let (number, place) = (ControllerId(n), &post.places[n]);
@@ -301,16 +308,7 @@ fn seed(
             });
         }
     }
-    let limits = IoLimits::default();
-    Ok(ReactorSeed {
-        id,
-        core,
-        endpoints,
-        groups,
-        limits,
-        idle,
-        post: post.clone(),
-    })
+    Ok((endpoints, groups))
 }
 
 /// Each client brings descriptors for its memory and interrupts; the default soft limit of 1024

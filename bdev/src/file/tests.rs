@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::*;
@@ -642,7 +644,39 @@ fn a_dropped_channel_gives_its_claims_back_once_the_kernel_is_done() {
 }
 
 #[test]
-fn many_channels_share_one_system_call() {
+fn the_kernel_works_where_it_is_told_to() {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let mut cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap());
+    let first = cores.next().unwrap();
+    let last = cores.next_back().unwrap_or(first);
+    let reactor = std::thread::spawn(move || {
+        let mut ours = CpuSet::new();
+        ours.set(last).unwrap();
+        sched_setaffinity(Pid::from_raw(0), &ours).unwrap();
+        let folder = on_disk();
+        let disk = open(config(&folder.path().join("disk"), 4096));
+        let guest = Guest::new();
+        guest.context.set_worker_cores(vec![first]);
+        let channel = disk.open_channel(&guest.context).unwrap();
+        let mut rig = Rig { guest, channel };
+        rig.channel.submit(io(Op::Flush, 0, 0)).unwrap();
+        assert_eq!(rig.wait(1)[0].status, Status::Success);
+        let worker = format!("iou-wrk-{}\n", nix::unistd::gettid());
+        let threads = fs::read_dir("/proc/self/task").unwrap();
+        let its = threads.map(|thread| thread.unwrap().path()).find(|thread| {
+            fs::read_to_string(thread.join("comm")).is_ok_and(|name| name == worker)
+        });
+        fs::read_to_string(its.unwrap().join("status")).unwrap()
+    });
+    let status = reactor.join().unwrap();
+    assert!(
+        status.contains(&format!("Cpus_allowed_list:\t{first}\n")),
+        "{status}"
+    );
+}
+
+#[test]
+fn many_channels_share_one_ring() {
     let folder = in_memory();
     let guest = Guest::with(IoLimits {
         ring_entries: 64,

@@ -1,5 +1,6 @@
 //! The bellwire process under test.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -64,6 +65,23 @@ impl Daemon {
     /// What it has said on stdout.
     pub(crate) fn stdout(&self) -> String {
         self.process.stdout()
+    }
+
+    /// On which cores its threads may run whose names begin so: a list for each.
+    pub(crate) fn cores_of(&self, thread: &str) -> Vec<String> {
+        let tasks = format!("/proc/{}/task", self.process.id());
+        let tasks = fs::read_dir(tasks).expect("its threads");
+        let statuses = tasks.filter_map(|task| {
+            let path = task.expect("a thread").path().join("status");
+            // A thread may end meanwhile.
+            fs::read_to_string(path).ok()
+        });
+        let cores = statuses.filter_map(|status| {
+            let value = |key| status.lines().find_map(|line| line.strip_prefix(key));
+            let is_it = value("Name:\t")?.starts_with(thread);
+            is_it.then(|| value("Cpus_allowed_list:\t").map(str::to_owned))?
+        });
+        cores.collect()
     }
 
     /// Sends it a signal by name.

@@ -188,6 +188,24 @@ fn a_reactor_that_sleeps_or_pauses_wakes_for_each_command() {
     }
 }
 
+/// A flush waits, so the kernel has it done by a thread of its own.
+#[test]
+fn threads_of_the_kernel_work_where_no_reactor_polls() {
+    let stage = Stage::new();
+    let arguments = "--bdev file:a,path=DIR/image,size=1m --controller socket=DIR/a.sock,ns=a";
+    let daemon = Daemon::serve(&stage, arguments);
+    let mut host = Host::connect(&stage.path("a.sock"));
+    host.start(NvmOpcode::FLUSH, 0, 0);
+    host.finish(1);
+    let (main, workers) = (daemon.cores_of("bellwire"), daemon.cores_of("iou-wrk"));
+    assert_eq!(main.len(), 1, "{main:?}");
+    assert!(
+        !workers.is_empty() && workers.iter().all(|cores| *cores == main[0]),
+        "{workers:?}"
+    );
+    daemon.stop();
+}
+
 #[test]
 fn a_readonly_disk_refuses_writes_and_keeps_its_data() {
     let stage = Stage::new();

@@ -63,6 +63,11 @@ impl Process {
         }
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// All that it has written to its standard output.
     pub(crate) fn stdout(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap_or_default()
@@ -88,7 +93,7 @@ impl Process {
     /// Sends it a signal by name, as `kill` knows it.
     pub(crate) fn signal(&self, signal: &str) {
         let sent = Command::new("kill")
-            .args(["-s", signal, &self.child.id().to_string()])
+            .args(["-s", signal, &self.id().to_string()])
             .status()
             .expect("the program kill");
         assert!(sent.success(), "cannot send SIG{signal} to {}", self.name);
