@@ -78,13 +78,15 @@ impl Endpoint {
         self.device.id
     }
 
-    /// One pass: the admin queue always, the socket when its time has come.
+    /// One pass: the admin queue always, the socket when its time has come. Whether its client was
+    /// heard of a moment ago, and is likely to go on.
     #[inline]
-    pub fn poll(&mut self, now_ns: u64) {
+    pub fn poll(&mut self, now_ns: u64) -> bool {
         self.device.controller.poll(now_ns);
         if now_ns >= self.next_look_ns || self.device.is_pending() {
             self.look(now_ns);
         }
+        self.is_talking(now_ns)
     }
 
     /// Whether its client waits for something.
@@ -104,13 +106,19 @@ impl Endpoint {
         self.report_stop();
     }
 
+    fn is_talking(&self, now_ns: u64) -> bool {
+        let is_recent = |heard| now_ns.saturating_sub(heard) < BUSY_FOR_NS;
+        self.heard_ns.is_some_and(is_recent)
+    }
+
     /// How long the socket can wait.
     fn interval_ns(&self, now_ns: u64) -> u64 {
-        let is_recent = |heard| now_ns.saturating_sub(heard) < BUSY_FOR_NS;
-        match self.heard_ns {
-            Some(heard) if is_recent(heard) => BUSY_INTERVAL_NS,
-            _ if self.server.is_serving() => IDLE_INTERVAL_NS,
-            _ => LISTENING_INTERVAL_NS,
+        if self.is_talking(now_ns) {
+            BUSY_INTERVAL_NS
+        } else if self.server.is_serving() {
+            IDLE_INTERVAL_NS
+        } else {
+            LISTENING_INTERVAL_NS
         }
     }
 

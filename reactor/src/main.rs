@@ -22,6 +22,7 @@ mod reactor;
 mod roster;
 mod signal;
 mod target;
+mod turns;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

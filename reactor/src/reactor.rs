@@ -17,6 +17,7 @@ use crate::endpoint::{Endpoint, EndpointSeed};
 use crate::idle::{Idle, QUIET_NS};
 use crate::message::{ControllerId, Post, ReactorId, ToControl, ToReactor};
 use crate::roster::Roster;
+use crate::turns::Turns;
 
 /// Passes without work between two looks at everything but I/O queues: about a microsecond.
 const CONTROL_PASSES: u32 = 64;
@@ -50,8 +51,7 @@ struct Reactor {
     groups: Vec<Group>,
     roster: Roster<Rest>,
     endpoints: Vec<Endpoint>,
-    /// Which of them is polled next.
-    next_endpoint: usize,
+    turns: Turns,
     origin: Instant,
     now_ns: u64,
     /// When something last happened.
@@ -127,8 +127,8 @@ impl Reactor {
             context,
             roster: Roster::new(groups.len()),
             groups,
+            turns: Turns::new(endpoints.len()),
             endpoints,
-            next_endpoint: 0,
             origin,
             now_ns: 0,
             busy_ns: 0,
@@ -202,7 +202,7 @@ impl Reactor {
         }
     }
 
-    /// What can wait for some passes; so many of the endpoints, in turns.
+    /// What can wait for some passes; so many of the endpoints, in turns, and one that talks.
     fn control(&mut self, endpoints: usize) {
         let now_ns = self.origin.elapsed().as_nanos() as u64;
         let (passes, busy) = (
@@ -214,11 +214,20 @@ impl Reactor {
         }
         self.now_ns = now_ns;
         self.receive();
-        for _ in 0..endpoints.min(self.endpoints.len()) {
-            let index = self.next_endpoint;
-            self.endpoints[index].poll(self.now_ns);
+        for _ in 0..endpoints {
+            let next = self.turns.next_of_all();
+            self.poll_endpoint(next);
+        }
+        let next = self.turns.next_of_talking();
+        self.poll_endpoint(next);
+    }
+
+    fn poll_endpoint(&mut self, index: Option<usize>) {
+        if let Some(index) = index {
+            if self.endpoints[index].poll(self.now_ns) {
+                self.turns.heard(index);
+            }
             self.carry_messages(index);
-            self.next_endpoint = (index + 1) % self.endpoints.len();
         }
     }
 

@@ -151,6 +151,20 @@ fn a_reset_that_ends_is_answered_and_one_that_does_not_is_an_error() {
 }
 
 #[test]
+fn a_client_that_was_heard_of_is_likely_to_go_on_for_a_while() {
+    let mut rig = Rig::new();
+    assert!(!rig.endpoint.poll(rig.now_ns));
+    let client = rig.reset();
+    rig.finish(client, Rig::pass_with_group).unwrap();
+    // Its end is noticed, if it is not yet, and may be the last that was heard.
+    rig.now_ns += BUSY_INTERVAL_NS;
+    assert!(rig.endpoint.poll(rig.now_ns));
+    let heard_ns = rig.endpoint.heard_ns.unwrap();
+    assert!(rig.endpoint.poll(heard_ns + BUSY_FOR_NS - 1));
+    assert!(!rig.endpoint.poll(heard_ns + BUSY_FOR_NS));
+}
+
+#[test]
 fn a_stop_is_told_when_the_controller_is_at_rest_and_not_before() {
     let mut rig = Rig::new();
     rig.endpoint.stop();
