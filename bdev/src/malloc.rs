@@ -235,12 +235,13 @@ impl Channel for MallocChannel {
         let mut budget = ZERO_BYTES_PER_PASS.min(pass_bytes);
         let mut copied = mem::take(&mut self.copied);
         let mut wrote = !self.waiting.is_empty() || copied > 0;
+        // One at least of either kind, or writes could keep the others from their turn.
+        let limit_after = |copied: u64| copied.max(pass_bytes - 1);
         if !self.waiting.is_empty() {
-            let limit = copied.max(pass_bytes - 1);
-            self.advance_waiting(completed, &mut budget, (&mut copied, limit));
+            let limit = limit_after(copied);
+            self.advance_waiting(completed, &mut budget, &mut copied, limit);
         }
-        // One at least, or writes could keep the others from their turn.
-        let limit = copied.max(pass_bytes - 1);
+        let limit = limit_after(copied);
         while completed.len() < completed.capacity() && copied <= limit {
             if let Some(task) = self.fresh.get(AHEAD) {
                 self.call_for_memory_of(&task.io);
@@ -302,7 +303,8 @@ impl MallocChannel {
         &mut self,
         completed: &mut Vec<Completion>,
         budget: &mut u64,
-        (copied, limit): (&mut u64, u64),
+        copied: &mut u64,
+        limit: u64,
     ) {
         let MallocChannel {
             disk,

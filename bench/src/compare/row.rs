@@ -47,7 +47,7 @@ struct Beside {
     machine_ratio: f64,
     machine_ratio_low: f64,
     machine_ratio_high: f64,
-    /// The round trip of a cache line just before the windows, their median.
+    /// The round trip of a cache line around the windows, their median.
     round_trip_ns: f64,
 }
 
