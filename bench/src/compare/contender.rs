@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::statistics::{is_same_distance, usual_distance};
 use crate::core_time::Lost;
 use crate::limits;
 use crate::workload::Outcome;
@@ -9,9 +10,6 @@ use crate::workload::Outcome;
 /// Which share of a window a job, or a busy thread of the target, may wait for its core: threads of
 /// the kernel run for a moment on any core.
 const OFF_CORE_MAX: f64 = 0.02;
-
-/// By what factor round trips of a cache line may differ where the cores are as far apart.
-const SAME_DISTANCE: f64 = 1.5;
 
 /// A target, or the machine, and what came of its windows.
 #[derive(Debug)]
@@ -55,17 +53,13 @@ pub(super) enum Distance {
 impl Distance {
     pub(super) fn of(before: Option<f64>, after: Option<f64>) -> Distance {
         match (before, after) {
-            (Some(before), Some(after)) if is_same(before, after) => {
+            (Some(before), Some(after)) if is_same_distance(before, after) => {
                 Distance::Steady(f64::midpoint(before, after))
             }
             (Some(_), Some(_)) => Distance::Changed,
             _ => Distance::Unknown,
         }
     }
-}
-
-fn is_same(one: f64, other: f64) -> bool {
-    one.max(other) <= one.min(other) * SAME_DISTANCE
 }
 
 impl ThrownAway {
@@ -143,21 +137,14 @@ impl Contender {
     }
 }
 
-/// Throws the windows away in which the cores were not as far apart as in most of all, and where
-/// two distances are as frequent, as in the first window of either.
+/// Throws the windows away in which the cores were not as far apart as in most of all.
 pub(super) fn keep_those_of_one_distance(contenders: &mut [Contender]) {
     let windows = contenders.iter().flat_map(|contender| &contender.windows);
     let round_trips: Vec<f64> = windows.filter_map(|window| window.round_trip_ns).collect();
-    let as_far = |ns: f64| {
-        round_trips
-            .iter()
-            .filter(|&&other| is_same(ns, other))
-            .count()
-    };
-    // Of equals the last is taken: in reverse the first.
-    let Some(&usual) = round_trips.iter().rev().max_by_key(|&&ns| as_far(ns)) else {
+    let Some(usual) = usual_distance(&round_trips) else {
         return;
     };
+    let is_usual = |ns| is_same_distance(ns, usual);
     for Contender {
         windows,
         thrown_away,
@@ -165,7 +152,7 @@ pub(super) fn keep_those_of_one_distance(contenders: &mut [Contender]) {
     } in contenders
     {
         let before = windows.len();
-        windows.retain(|window| window.round_trip_ns.is_none_or(|ns| is_same(ns, usual)));
+        windows.retain(|window| window.round_trip_ns.is_none_or(is_usual));
         thrown_away.moved += (before - windows.len()) as u32;
     }
 }

@@ -129,13 +129,16 @@ fn percentile(measurement: &Measurement<'_>, percent: u64) -> Option<f64> {
         .reduce(f64::max)
 }
 
-/// Each series: by which program, when, how far apart the cores were if that is told.
+/// Each series: by which program, when, how far apart the cores were if that is told, and what was
+/// measured when they were farther or nearer.
 fn origins(page: &mut Markup, sources: &Sources) {
     let told =
         |measured: Measurement<'_>| measured.rounds.iter().any(|j| j.round_trip_ns.is_some());
     let trips = sources.results.all().any(told);
     let mut headings = vec!["series", "version", "measured (UTC)", "results"];
-    headings.extend(trips.then_some("cache line round trip"));
+    if trips {
+        headings.extend(["cache line round trip", "left out: cores were moved"]);
+    }
     let rows = sources
         .results
         .series
@@ -148,8 +151,11 @@ fn origins(page: &mut Markup, sources: &Sources) {
                 .filter(|measured| measured.series == index);
             let jobs: Vec<&Job> = all.flat_map(|measured| measured.rounds).collect();
             let mut cells = origin(name, &jobs);
-            if !trips {
-                cells.pop();
+            if trips {
+                cells.extend([
+                    round_trip(&jobs),
+                    sources.results.left_out[index].to_string(),
+                ]);
             }
             cells
         });
@@ -165,16 +171,16 @@ fn origin(name: &str, jobs: &[&Job]) -> Vec<String> {
         (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
         (first, _) => first.unwrap_or_default(),
     };
-    let trips: Vec<f64> = jobs.iter().filter_map(|job| job.round_trip_ns).collect();
-    let trip = (!trips.is_empty()).then(|| Unit::Time.show(median(&trips)));
     let count = jobs.len().to_string();
-    vec![
-        name.to_owned(),
-        versions.join(", "),
-        days,
-        count,
-        trip.unwrap_or_default(),
-    ]
+    vec![name.to_owned(), versions.join(", "), days, count]
+}
+
+fn round_trip(jobs: &[&Job]) -> String {
+    let trips: Vec<f64> = jobs.iter().filter_map(|job| job.round_trip_ns).collect();
+    match trips.is_empty() {
+        true => String::new(),
+        false => Unit::Time.show(median(&trips)),
+    }
 }
 
 fn charts(page: &mut Markup, figures: &[Figure]) {

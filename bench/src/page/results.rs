@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fio::{Curve, Job};
 use super::workload::Workload;
-use crate::compare::statistics::median;
+use crate::compare::statistics::{is_same_distance, median, usual_distance};
 
 /// What several rounds came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub(super) struct Spread {
 pub(super) struct Results {
     /// Their names, in the order of their first results. A series is known by its place here.
     pub(super) series: Vec<String>,
+    /// How many of each series do not count.
+    pub(super) left_out: Vec<usize>,
     jobs: BTreeMap<(usize, Workload), Vec<Job>>,
 }
 
@@ -47,12 +49,31 @@ impl Results {
         let known = self.series.iter().position(|name| *name == job.series);
         let series = known.unwrap_or_else(|| {
             self.series.push(job.series.clone());
+            self.left_out.push(0);
             self.series.len() - 1
         });
         self.jobs
             .entry((series, job.workload.clone()))
             .or_default()
             .push(job);
+    }
+
+    /// Leaves out what was measured while the cores were not as far apart as in most of its series.
+    pub(super) fn keep_usual_distances(&mut self) {
+        let mut round_trips = vec![Vec::new(); self.series.len()];
+        for ((series, _), jobs) in &self.jobs {
+            round_trips[*series].extend(jobs.iter().filter_map(|job| job.round_trip_ns));
+        }
+        for ((series, _), jobs) in &mut self.jobs {
+            let Some(usual) = usual_distance(&round_trips[*series]) else {
+                continue;
+            };
+            let before = jobs.len();
+            let is_usual = |ns| is_same_distance(ns, usual);
+            jobs.retain(|job| job.round_trip_ns.is_none_or(is_usual));
+            self.left_out[*series] += before - jobs.len();
+        }
+        self.jobs.retain(|_, jobs| !jobs.is_empty());
     }
 
     pub(super) fn is_empty(&self) -> bool {

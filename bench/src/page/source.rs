@@ -38,6 +38,7 @@ impl Sources {
                 why,
             })?;
         }
+        sources.results.keep_usual_distances();
         if sources.results.is_empty() && sources.comparisons.is_empty() {
             return Err(Error::Nothing);
         }

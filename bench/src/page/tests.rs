@@ -225,6 +225,26 @@ fn the_same_files_give_the_same_bytes() {
 }
 
 #[test]
+fn what_was_measured_while_the_cores_were_elsewhere_does_not_count() {
+    let moved = |mut result: Value, ns: f64| {
+        result["jobs"][0]["round_trip_ns"] = ns.into();
+        result
+    };
+    let near = |depth| at_depth("a", depth, 1e6);
+    let far = |depth| moved(at_depth("a", depth, 1.5e6), 330.0);
+    // Another series may be farther apart, and one that does not tell is believed.
+    let other = [1, 4].map(|depth| moved(at_depth("b", depth, 5e5), 330.0));
+    let usual = [&[near(1), near(4)], &other[..]].concat();
+    let page = |files: &[Value]| file(&report(files).expect("a report"), PAGE).to_owned();
+    let cells = |number: u32| format!("<td class=\"\">123 ns</td><td class=\"\">{number}</td>");
+    let clean = page(&usual);
+    assert!(clean.contains(&cells(0)), "{clean}");
+    let mixed = page(&[&usual, &[far(1), far(16)][..]].concat());
+    assert!(mixed.contains(&cells(2)), "{mixed}");
+    assert_eq!(mixed.replace(&cells(2), &cells(0)), clean);
+}
+
+#[test]
 fn the_page_tells_version_day_and_round_trip_and_needs_nothing_else() {
     let files = [at_depth("a", 1, 1e6), at_depth("a", 4, 2e6)];
     let files = report(&files).expect("a report");
