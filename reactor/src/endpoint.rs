@@ -8,7 +8,8 @@ mod device;
 #[cfg(test)]
 mod tests;
 
-use std::os::fd::OwnedFd;
+use std::mem;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use bdev::memory::{Backing, MapError};
@@ -21,10 +22,11 @@ use crate::message::{ControllerId, Post, ToControl};
 
 /// How often a socket is looked at whose client was heard of a moment ago.
 const BUSY_INTERVAL_NS: u64 = 20_000;
-/// How often one is whose client is silent: each look is a system call, and there can be many.
-const IDLE_INTERVAL_NS: u64 = 2_000_000;
-/// How often one is that nobody is connected to.
-const LISTENING_INTERVAL_NS: u64 = 10_000_000;
+/// How often one is where something else than the client is waited for.
+const WAITING_INTERVAL_NS: u64 = 2_000_000;
+/// How often one is of which nothing is expected but that it [can be read](Endpoint::readable): for
+/// what is not told, if there is such a thing.
+const IDLE_INTERVAL_NS: u64 = 100_000_000;
 /// How long that moment is.
 const BUSY_FOR_NS: u64 = 100_000_000;
 
@@ -44,6 +46,8 @@ pub struct Endpoint {
     device: EndpointDevice,
     next_look_ns: u64,
     heard_ns: Option<u64>,
+    /// Its client has connected, and nobody has asked for it yet.
+    is_new: bool,
     stopping: Stopping,
 }
 
@@ -69,6 +73,7 @@ impl Endpoint {
             device: EndpointDevice::new(seed.id, controller, post),
             next_look_ns: 0,
             heard_ns: None,
+            is_new: false,
             stopping: Stopping::No,
         })
     }
@@ -89,6 +94,22 @@ impl Endpoint {
         self.is_talking(now_ns)
     }
 
+    /// The socket that clients connect to.
+    pub fn listener(&self) -> BorrowedFd<'_> {
+        self.server.listener()
+    }
+
+    /// The connection of a client that nobody has asked for yet.
+    pub fn take_new(&mut self) -> Option<BorrowedFd<'_>> {
+        let is_new = mem::take(&mut self.is_new);
+        self.server.connection().filter(|_| is_new)
+    }
+
+    /// One of its sockets can be read: the next pass looks.
+    pub fn readable(&mut self) {
+        self.next_look_ns = 0;
+    }
+
     /// Whether its client waits for something.
     pub fn is_pending(&self) -> bool {
         self.device.is_pending()
@@ -100,6 +121,7 @@ impl Endpoint {
             self.heard_ns = Some(now_ns);
         }
         while let Some(event) = self.server.take_event() {
+            self.is_new |= matches!(event, SessionEvent::Connected { .. });
             self.log(&event);
         }
         self.next_look_ns = now_ns + self.interval_ns(now_ns);
@@ -115,11 +137,18 @@ impl Endpoint {
     fn interval_ns(&self, now_ns: u64) -> u64 {
         if self.is_talking(now_ns) {
             BUSY_INTERVAL_NS
-        } else if self.server.is_serving() {
-            IDLE_INTERVAL_NS
+        } else if self.is_waiting() {
+            WAITING_INTERVAL_NS
         } else {
-            LISTENING_INTERVAL_NS
+            IDLE_INTERVAL_NS
         }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.server.is_waiting()
+            || self.device.is_clogged()
+            || self.device.has_unsent()
+            || self.stopping == Stopping::Asked
     }
 
     fn log(&self, event: &SessionEvent) {

@@ -21,6 +21,7 @@ mod numa;
 mod reactor;
 mod roster;
 mod signal;
+mod sockets;
 mod target;
 mod turns;
 

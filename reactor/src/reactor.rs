@@ -8,6 +8,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use bdev::{IoContext, IoLimits, PASS_BYTES};
 use nvme::pcie::message::{Envelope, FromGroup, GroupId};
 use nvme::pcie::poll_group::{GroupSeed, PollGroup, Rest};
@@ -17,6 +18,7 @@ use crate::endpoint::{Endpoint, EndpointSeed};
 use crate::idle::{Idle, QUIET_NS};
 use crate::message::{ControllerId, Post, ReactorId, ToControl, ToReactor};
 use crate::roster::Roster;
+use crate::sockets::Sockets;
 use crate::turns::Turns;
 
 /// Passes without work between two looks at everything but I/O queues: about a microsecond.
@@ -52,6 +54,7 @@ struct Reactor {
     roster: Roster<Rest>,
     endpoints: Vec<Endpoint>,
     turns: Turns,
+    sockets: Sockets,
     origin: Instant,
     now_ns: u64,
     /// When something last happened.
@@ -120,6 +123,11 @@ impl Reactor {
             .into_iter()
             .map(|endpoint| Endpoint::new(endpoint, seed.post.clone()));
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        let sockets = Sockets::new(endpoints.len()).context("sockets cannot be watched")?;
+        for (index, endpoint) in endpoints.iter().enumerate() {
+            let added = sockets.add(endpoint.listener(), index);
+            added.context("a socket cannot be watched")?;
+        }
         tracing::debug!(core = seed.core, "reactor polls");
         Ok(Reactor {
             id: seed.id,
@@ -128,6 +136,7 @@ impl Reactor {
             roster: Roster::new(groups.len()),
             groups,
             turns: Turns::new(endpoints.len()),
+            sockets,
             endpoints,
             origin,
             now_ns: 0,
@@ -214,6 +223,10 @@ impl Reactor {
         }
         self.now_ns = now_ns;
         self.receive();
+        for index in self.sockets.readable(now_ns) {
+            self.endpoints[index].readable();
+            self.turns.heard(index);
+        }
         for _ in 0..endpoints {
             let next = self.turns.next_of_all();
             self.poll_endpoint(next);
@@ -223,12 +236,17 @@ impl Reactor {
     }
 
     fn poll_endpoint(&mut self, index: Option<usize>) {
-        if let Some(index) = index {
-            if self.endpoints[index].poll(self.now_ns) {
-                self.turns.heard(index);
-            }
-            self.carry_messages(index);
+        let Some(index) = index else { return };
+        let endpoint = &mut self.endpoints[index];
+        if endpoint.poll(self.now_ns) {
+            self.turns.heard(index);
         }
+        if let Some(client) = endpoint.take_new()
+            && let Err(errno) = self.sockets.add(client, index)
+        {
+            tracing::warn!(%errno, "a client is looked at less often than others");
+        }
+        self.carry_messages(index);
     }
 
     /// Carries what a poll group says to its controller, in order.

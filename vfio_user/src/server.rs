@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::errno::Errno;
@@ -154,6 +154,32 @@ impl Server {
     /// Whether a client is connected, or has left a device that is not yet at rest.
     pub fn is_serving(&self) -> bool {
         !matches!(self.state, State::Listening)
+    }
+
+    /// The socket that clients connect to. When it can be read while nobody is served, a pass is
+    /// due.
+    pub fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// The connection of the client that is served. When it can be read, a pass is due.
+    pub fn connection(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            State::Serving(connection) => Some(connection.stream.as_fd()),
+            State::Listening | State::Leaving => None,
+        }
+    }
+
+    /// Whether a pass is due although nothing can be read: an operation is pending, the device has
+    /// yet to come to rest, or the client has yet to make room for a reply.
+    pub fn is_waiting(&self) -> bool {
+        match &self.state {
+            State::Listening => false,
+            State::Serving(connection) => {
+                connection.session.is_pending() || !connection.outbox.is_empty()
+            }
+            State::Leaving => true,
+        }
     }
 
     fn accept(&mut self, device: &mut dyn Device) -> bool {

@@ -90,6 +90,11 @@ impl EndpointDevice {
         self.unclosed.waiting() > UNCLOSED_MAX
     }
 
+    /// Whether something is to be sent again.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     /// Sends again what found the inbox of the control thread full.
     pub(super) fn flush(&mut self) {
         self.controller

@@ -1,7 +1,7 @@
 //! An endpoint whose poll group answers when it is told to, with a client on its socket.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -162,6 +162,25 @@ fn a_client_that_was_heard_of_is_likely_to_go_on_for_a_while() {
     let heard_ns = rig.endpoint.heard_ns.unwrap();
     assert!(rig.endpoint.poll(heard_ns + BUSY_FOR_NS - 1));
     assert!(!rig.endpoint.poll(heard_ns + BUSY_FOR_NS));
+}
+
+#[test]
+fn a_silent_socket_is_looked_at_when_it_can_be_read() {
+    let mut rig = Rig::new();
+    rig.pass();
+    let socket = rig.folder.path().join("socket");
+    let client = UnixStream::connect(socket).unwrap();
+    rig.pass();
+    assert!(rig.endpoint.take_new().is_none());
+    rig.endpoint.readable();
+    rig.pass();
+    assert!(rig.endpoint.take_new().is_some());
+    assert!(rig.endpoint.take_new().is_none());
+    // Even if nobody says so, in the end.
+    drop(client);
+    rig.now_ns += BUSY_INTERVAL_NS + IDLE_INTERVAL_NS;
+    rig.pass();
+    assert!(rig.endpoint.server.connection().is_none());
 }
 
 #[test]

@@ -3,6 +3,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zerocopy::IntoBytes;
 
 use super::*;
@@ -176,7 +177,8 @@ fn the_next_client_is_served_when_the_one_before_has_left_and_the_device_rests()
     rig.device.replies.push_back(Ok(Outcome::Pending));
     rig.settle();
     assert_eq!(rig.device.take_calls(), [Call::Disconnected]);
-    assert!(rig.server.is_serving());
+    assert!(rig.server.is_serving() && rig.server.is_waiting());
+    assert!(rig.server.connection().is_none());
     for _ in 0..3 {
         assert!(!rig.server.poll(&mut rig.device));
         assert!(second.recv_raw().is_err());
@@ -261,14 +263,39 @@ fn nothing_is_read_while_an_operation_is_pending() {
     client
         .send_command(Command::DEVICE_RESET, &[], &[])
         .expect("room");
+    assert!(!rig.server.is_waiting());
     rig.settle();
     assert_eq!(rig.device.take_calls(), [Call::Reset]);
     assert!(client.recv_raw().is_err());
+    assert!(rig.server.is_waiting());
     rig.device.pending.push_back(Ok(Outcome::Done));
     rig.settle();
+    assert!(!rig.server.is_waiting());
     assert_eq!(rig.device.take_calls(), [Call::Reset]);
     let ids = [(); 2].map(|()| client.recv_raw().expect("a reply").header.message_id);
     assert_eq!(ids, [1, 2]);
+}
+
+#[test]
+fn what_can_be_read_tells_when_a_pass_is_due() {
+    let readable = |socket: Option<BorrowedFd<'_>>| {
+        let mut sockets = [PollFd::new(socket.expect("a socket"), PollFlags::POLLIN)];
+        poll(&mut sockets, PollTimeout::ZERO) == Ok(1)
+    };
+    let mut rig = Rig::new();
+    assert!(!readable(Some(rig.server.listener())) && rig.server.connection().is_none());
+    let mut client = rig.connect();
+    assert!(readable(Some(rig.server.listener())));
+    rig.settle();
+    assert!(!readable(Some(rig.server.listener())) && !readable(rig.server.connection()));
+    client
+        .send_command(Command::VERSION, &[0; 4], &[])
+        .expect("room");
+    assert!(readable(rig.server.connection()));
+    rig.settle();
+    assert!(!readable(rig.server.connection()));
+    drop(client);
+    assert!(readable(rig.server.connection()));
 }
 
 #[test]
@@ -393,6 +420,7 @@ fn a_client_that_reads_no_replies_is_heard_no_more_until_it_does() {
     assert!(connection.outbox.is_full());
     assert!(connection.outbox.unsent() < OUTBOX_BYTES + 2 * 4096);
     assert!(!rig.server.poll(&mut rig.device));
+    assert!(rig.server.is_waiting());
 
     let mut replies = 0;
     while replies < sent {
@@ -404,6 +432,7 @@ fn a_client_that_reads_no_replies_is_heard_no_more_until_it_does() {
     }
     assert_eq!(rig.device.take_calls().len(), sent);
     assert!(rig.connection().outbox.is_empty());
+    assert!(!rig.server.is_waiting());
 }
 
 #[test]
