@@ -185,7 +185,7 @@ impl Reactor {
                 None => at += 1,
             }
         }
-        self.roster.look(busy, Rest::is_rung) | busy
+        self.roster.look(busy, Rest::first_rung) | busy
     }
 
     /// After a pass in which nothing happened.

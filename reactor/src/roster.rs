@@ -19,7 +19,9 @@ const LOOKS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Roster<R> {
     active: Vec<usize>,
-    resting: Vec<(usize, R)>,
+    resting: Vec<usize>,
+    /// What is to be looked at of each of them.
+    rests: Vec<R>,
     /// Where among the resting ones to look next.
     next: usize,
     /// How long passes take, those without and those with work.
@@ -34,6 +36,7 @@ impl<R> Roster<R> {
         Roster {
             active: (0..groups).collect(),
             resting: Vec::with_capacity(groups),
+            rests: Vec::with_capacity(groups),
             next: 0,
             pass_ns: [1 << ROUND_NS_LOG2; 2],
             quiet_passes: vec![0; groups],
@@ -58,17 +61,15 @@ impl<R> Roster<R> {
     /// The active group at place `at` rests; another one takes the place.
     pub fn rest(&mut self, at: usize, rest: R) {
         let group = self.active.swap_remove(at);
-        self.resting.push((group, rest));
+        self.resting.push(group);
+        self.rests.push(rest);
     }
 
     /// A resting group is active again, and the first of them. Not during a pass.
     pub fn wake(&mut self, group: usize) {
-        if let Some(at) = self
-            .resting
-            .iter()
-            .position(|(resting, _)| *resting == group)
-        {
+        if let Some(at) = self.resting.iter().position(|resting| *resting == group) {
             self.resting.swap_remove(at);
+            self.rests.swap_remove(at);
             self.quiet_passes[group] = 0;
             self.active.insert(0, group);
         }
@@ -80,9 +81,9 @@ impl<R> Roster<R> {
     }
 
     /// Looks at the next of the resting groups, after a pass with or without work, and wakes those
-    /// that are rung. True if there was one.
+    /// that are rung: `first_rung` tells the place of the first of some. True if there was one.
     #[inline]
-    pub fn look(&mut self, busy: bool, is_rung: impl Fn(&R) -> bool) -> bool {
+    pub fn look(&mut self, busy: bool, first_rung: impl Fn(&[R]) -> Option<usize>) -> bool {
         let resting = self.resting.len();
         let looks = match self.active.is_empty() {
             true => resting,
@@ -92,18 +93,19 @@ impl<R> Roster<R> {
             }
         };
         let mut woken = false;
-        for _ in 0..looks.min(resting) {
-            if self.next >= self.resting.len() {
+        let mut left = looks.min(resting);
+        while left > 0 && !self.rests.is_empty() {
+            if self.next >= self.rests.len() {
                 self.next = 0;
             }
-            let Some((group, rest)) = self.resting.get(self.next) else {
-                break;
-            };
-            if is_rung(rest) {
-                self.wake(*group);
+            let to_the_end = &self.rests[self.next..];
+            let some = &to_the_end[..left.min(to_the_end.len())];
+            let rung = first_rung(some);
+            self.next += rung.unwrap_or(some.len());
+            left -= rung.map_or(some.len(), |at| at + 1);
+            if rung.is_some() {
+                self.wake(self.resting[self.next]);
                 woken = true;
-            } else {
-                self.next += 1;
             }
         }
         woken
@@ -121,6 +123,11 @@ mod tests {
             roster.rest(0, roster.active[0]);
         }
         roster
+    }
+
+    /// Groups that are rung.
+    fn rung(is_rung: impl Fn(usize) -> bool) -> impl Fn(&[usize]) -> Option<usize> {
+        move |groups| groups.iter().position(|group| is_rung(*group))
     }
 
     fn active(roster: &Roster<usize>) -> Vec<usize> {
@@ -144,14 +151,14 @@ mod tests {
     #[test]
     fn a_look_sees_as_many_groups_as_it_may_and_the_next_goes_on_from_there() {
         for groups in [2, 3, LOOKS_MAX, LOOKS_MAX + 1, LOOKS_MAX + 2, 3 * LOOKS_MAX] {
-            for rung in 1..groups {
+            for which in 1..groups {
                 let mut roster = resting(groups);
                 roster.wake(0);
                 let looks = (groups - 1).div_ceil(LOOKS_MAX);
-                let woke = (0..looks).any(|_| roster.look(true, |group| *group == rung));
+                let woke = (0..looks).any(|_| roster.look(true, rung(|group| group == which)));
                 assert!(woke);
-                assert_eq!(active(&roster), [0, rung], "{rung} of {groups}");
-                assert_eq!(roster.active(0), Some(rung), "it is the first");
+                assert_eq!(active(&roster), [0, which], "{which} of {groups}");
+                assert_eq!(roster.active(0), Some(which), "it is the first");
             }
         }
     }
@@ -173,11 +180,17 @@ mod tests {
                 roster.wake(0);
                 roster.pace(busy, pass_ns);
                 roster.pace(!busy, 1);
-                let (last, _) = roster.resting[39];
+                let last = roster.resting[39];
                 for _ in 1..passes {
-                    assert!(!roster.look(busy, |group| *group == last), "{pass_ns} ns");
+                    assert!(
+                        !roster.look(busy, rung(|group| group == last)),
+                        "{pass_ns} ns"
+                    );
                 }
-                assert!(roster.look(busy, |group| *group == last), "{pass_ns} ns");
+                assert!(
+                    roster.look(busy, rung(|group| group == last)),
+                    "{pass_ns} ns"
+                );
             }
         }
     }
@@ -187,17 +200,17 @@ mod tests {
         let mut roster = resting(41);
         roster.wake(0);
         roster.pace(false, 5);
-        let (last, _) = roster.resting[39];
-        assert!(!roster.look(false, |group| *group == last));
-        assert!(roster.look(true, |group| *group == last));
+        let last = roster.resting[39];
+        assert!(!roster.look(false, rung(|group| group == last)));
+        assert!(roster.look(true, rung(|group| group == last)));
     }
 
     #[test]
     fn if_all_rest_one_look_sees_every_group_and_wakes_those_that_are_rung() {
         let mut roster = resting(3 * LOOKS_MAX);
         roster.pace(false, 5);
-        assert!(!roster.look(false, |_| false));
-        assert!(roster.look(false, |group| group % 2 == 0));
+        assert!(!roster.look(false, rung(|_| false)));
+        assert!(roster.look(false, rung(|group| group % 2 == 0)));
         assert_eq!(active(&roster).len(), 3 * LOOKS_MAX / 2);
         assert!(active(&roster).iter().all(|group| group % 2 == 0));
     }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // Loads of several words by one instruction.
 
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::SharedSlice;
 
@@ -39,13 +40,35 @@ impl Glance {
         (seen.len() * TOGETHER <= pairs.len()).then_some(Glance { pairs, seen })
     }
 
-    /// Whether a word differs from what was seen of it, in the bits that count. One that is stored
-    /// meanwhile is what it was or what it will be.
+    /// The place of the first of these of which a word differs from what was seen of it, in the
+    /// bits that count. One that is stored meanwhile is what it was or what it will be.
     #[must_use]
     #[inline]
-    pub fn differs(&self) -> bool {
-        let pairs = self.pairs.chunks_exact(TOGETHER).zip(&self.seen);
-        bits::is_any(pairs.map(|(pairs, seen)| bits::differing(pairs, seen)))
+    pub fn first_that_differs<'a>(mut glances: impl Iterator<Item = &'a Glance>) -> Option<usize> {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            return unsafe { avx2::first_that_differs(glances) };
+        }
+        glances.position(Glance::differs)
+    }
+
+    /// A word at a time.
+    #[inline]
+    fn differs(&self) -> bool {
+        let differing = self.parts().flat_map(|(pairs, seen)| {
+            pairs.iter().enumerate().map(|(pair, [now, _])| {
+                let place = place_of(pair);
+                (now.load(Relaxed) ^ seen.words.0[place]) & seen.masks.0[place]
+            })
+        });
+        differing.fold(0, |any, bits| any | bits) != 0
+    }
+
+    /// The pairs, and what was seen of them.
+    #[inline]
+    fn parts(&self) -> impl Iterator<Item = (&[[AtomicU32; 2]], &Seen)> {
+        self.pairs.chunks_exact(TOGETHER).zip(&self.seen)
     }
 }
 
@@ -53,82 +76,83 @@ impl Seen {
     fn of(some: &[(u32, u32)]) -> Seen {
         let mut seen = Seen::default();
         for (at, &(word, mask)) in some.iter().enumerate() {
-            (seen.words.0[at], seen.masks.0[at]) = (word, mask);
+            let place = place_of(at);
+            (seen.words.0[place], seen.masks.0[place]) = (word, mask);
         }
         seen
     }
 }
 
-/// Four words at a time.
+/// Where the word of a pair is among those that are looked at together: of eight in a row in the
+/// order 0 1 4 5 2 3 6 7, as two loads of four pairs and one shuffle deliver them.
+const fn place_of(pair: usize) -> usize {
+    pair & !6 | (pair & 2) << 1 | (pair & 4) >> 1
+}
+
+/// Eight words at a time.
 #[cfg(target_arch = "x86_64")]
-mod bits {
+mod avx2 {
     use std::arch::asm;
     use std::arch::x86_64::{
-        __m128i, _mm_and_si128, _mm_cmpeq_epi8, _mm_load_si128, _mm_movemask_epi8, _mm_or_si128,
-        _mm_setzero_si128, _mm_xor_si128,
+        __m256i, _mm256_and_si256, _mm256_load_si256, _mm256_or_si256, _mm256_setzero_si256,
+        _mm256_testz_si256, _mm256_xor_si256,
     };
     use std::sync::atomic::AtomicU32;
 
-    use super::{Seen, TOGETHER, Words};
+    use super::{Glance, TOGETHER};
 
-    const FOUR: usize = 4;
+    const EIGHT: usize = 8;
 
-    /// The bits of some first word that differ.
-    #[inline]
-    pub(super) fn differing(pairs: &[[AtomicU32; 2]], seen: &Seen) -> __m128i {
-        let fours = pairs.chunks_exact(FOUR).zip(0..TOGETHER / FOUR);
-        let differing = fours.map(|(pairs, at)| {
-            let (words, masks) = (four(&seen.words, at), four(&seen.masks, at));
-            // SAFETY: `pairs` are four; every x86_64 has the instructions.
-            unsafe { _mm_and_si128(_mm_xor_si128(first_words(pairs.as_ptr()), words), masks) }
-        });
-        differing.fold(none(), or)
+    #[target_feature(enable = "avx2")]
+    pub(super) fn first_that_differs<'a>(
+        glances: impl Iterator<Item = &'a Glance>,
+    ) -> Option<usize> {
+        for (at, glance) in glances.enumerate() {
+            if differs(glance) {
+                return Some(at);
+            }
+        }
+        None
     }
 
     #[inline]
-    pub(super) fn is_any(bits: impl Iterator<Item = __m128i>) -> bool {
-        let any = bits.fold(none(), or);
-        // SAFETY: as above.
-        unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(any, none())) != 0xffff }
+    #[target_feature(enable = "avx2")]
+    fn differs(glance: &Glance) -> bool {
+        let mut differing = _mm256_setzero_si256();
+        for (pairs, seen) in glance.parts() {
+            for first in (0..TOGETHER).step_by(EIGHT) {
+                // SAFETY: there are eight pairs from `first` on.
+                let now = unsafe { first_words(pairs[first..][..EIGHT].as_ptr()) };
+                let [words, masks] = [&seen.words, &seen.masks].map(|words| {
+                    let eight = words.0[first..][..EIGHT].as_ptr();
+                    // SAFETY: there are eight, and eight are aligned, as all of them are.
+                    unsafe { _mm256_load_si256(eight.cast()) }
+                });
+                let bits = _mm256_and_si256(_mm256_xor_si256(now, words), masks);
+                differing = _mm256_or_si256(differing, bits);
+            }
+        }
+        _mm256_testz_si256(differing, differing) == 0
     }
 
-    #[inline]
-    fn none() -> __m128i {
-        // SAFETY: as above.
-        unsafe { _mm_setzero_si128() }
-    }
-
-    #[inline]
-    fn or(one: __m128i, other: __m128i) -> __m128i {
-        // SAFETY: as above.
-        unsafe { _mm_or_si128(one, other) }
-    }
-
-    #[inline]
-    fn four(words: &Words, at: usize) -> __m128i {
-        let four = words.0[FOUR * at..][..FOUR].as_ptr();
-        // SAFETY: there are four, and four are aligned, as all of them are.
-        unsafe { _mm_load_si128(four.cast()) }
-    }
-
-    /// The first words of four pairs. Loaded by assembly, since others store them: no order is
-    /// asked for, and each word is aligned, so that it is never seen in halves.
+    /// The first words of eight pairs, in the order of [`place_of`](super::place_of). Loaded by
+    /// assembly, since others store them: no order is asked for, and each word is aligned, so that
+    /// it is never seen in halves.
     ///
     /// # Safety
     ///
-    /// There are four pairs.
+    /// There are eight pairs.
     #[inline]
-    unsafe fn first_words(pairs: *const [AtomicU32; 2]) -> __m128i {
+    #[target_feature(enable = "avx2")]
+    unsafe fn first_words(pairs: *const [AtomicU32; 2]) -> __m256i {
         let words;
-        // SAFETY: reads the four pairs and touches nothing else.
+        // SAFETY: reads the eight pairs and touches nothing else.
         unsafe {
             asm!(
-                "movups {words}, [{pairs}]",
-                "movups {more}, [{pairs} + 16]",
-                "shufps {words}, {more}, 0x88",
+                "vmovups {words}, [{pairs}]",
+                "vshufps {words}, {words}, [{pairs} + 32], 0x88",
                 pairs = in(reg) pairs,
-                words = out(xmm_reg) words,
-                more = out(xmm_reg) _,
+                words = out(ymm_reg) words,
                 options(nostack, readonly, preserves_flags),
             );
         }
@@ -136,38 +160,19 @@ mod bits {
     }
 }
 
-/// A word at a time.
-#[cfg(not(target_arch = "x86_64"))]
-mod bits {
-    use std::sync::atomic::AtomicU32;
-    use std::sync::atomic::Ordering::Relaxed;
-
-    use super::Seen;
-
-    /// The bits of some first word that differ.
-    #[inline]
-    pub(super) fn differing(pairs: &[[AtomicU32; 2]], seen: &Seen) -> u32 {
-        let words = seen.words.0.iter().zip(&seen.masks.0);
-        let differing = pairs
-            .iter()
-            .zip(words)
-            .map(|([now, _], (word, mask))| (now.load(Relaxed) ^ word) & mask);
-        differing.fold(0, |any, bits| any | bits)
-    }
-
-    #[inline]
-    pub(super) fn is_any(bits: impl Iterator<Item = u32>) -> bool {
-        bits.fold(0, |any, bits| any | bits) != 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
     use crate::memory::{Seal, SharedPages};
+
+    /// In every way that there is on this processor.
+    fn differs(glance: &Glance) -> bool {
+        let differs = Glance::first_that_differs([glance].into_iter()).is_some();
+        assert_eq!(glance.differs(), differs);
+        differs
+    }
 
     #[test]
     fn each_word_is_seen_in_the_bits_that_count_and_no_other_is() {
@@ -180,24 +185,42 @@ mod tests {
                 pair[0].store(*word, Relaxed);
             }
             let glance = Glance::new(pairs(), &seen).unwrap();
-            assert!(!glance.differs());
+            assert!(!differs(&glance));
             for (at, pair) in pairs().iter().enumerate() {
                 let seen = seen.get(at);
-                let differs = |bit: u32| {
+                let differs_by = |bit: u32| {
                     let was = pair[0].fetch_xor(bit, Relaxed);
-                    let differs = glance.differs();
+                    let differs = differs(&glance);
                     pair[0].store(was, Relaxed);
                     differs
                 };
-                assert_eq!(differs(1), seen.is_some(), "{at} of {count}");
+                assert_eq!(differs_by(1), seen.is_some(), "{at} of {count}");
                 assert_eq!(
-                    differs(1 << 31),
+                    differs_by(1 << 31),
                     seen.is_some_and(|(_, mask)| *mask == u32::MAX)
                 );
                 pair[1].fetch_add(1, Relaxed);
-                assert!(!glance.differs());
+                assert!(!differs(&glance));
             }
         }
+    }
+
+    #[test]
+    fn the_first_of_several_is_told() {
+        let pages = SharedPages::new("test", 4096, Seal::Doorbells).unwrap();
+        let all = [0, 16, 48].map(|first| {
+            let pairs = Arc::clone(&pages).some_pairs(first, 16).unwrap();
+            Glance::new(pairs, &[(0, u32::MAX); 16]).unwrap()
+        });
+        let first = || Glance::first_that_differs(all.iter());
+        assert_eq!(first(), None);
+        pages.pairs()[40][0].store(1, Relaxed);
+        assert_eq!(first(), None);
+        pages.pairs()[63][0].store(1, Relaxed);
+        assert_eq!(first(), Some(2));
+        pages.pairs()[16][0].store(1, Relaxed);
+        assert_eq!(first(), Some(1));
+        assert_eq!(Glance::first_that_differs([].iter()), None);
     }
 
     #[test]

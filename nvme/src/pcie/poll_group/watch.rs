@@ -81,11 +81,11 @@ impl Watches {
 pub struct Rest(Glance);
 
 impl Rest {
-    /// Whether one was rung since.
+    /// The place of the first of these groups of which a doorbell was rung since.
     #[inline]
-    pub fn is_rung(&self) -> bool {
+    pub fn first_rung(rests: &[Rest]) -> Option<usize> {
         // A pass looks again.
-        self.0.differs()
+        Glance::first_that_differs(rests.iter().map(|Rest(glance)| glance))
     }
 }
 
@@ -107,8 +107,8 @@ impl PollGroup {
         busy
     }
 
-    /// Lets passes be left out until a doorbell [is rung](Rest::is_rung) or the controller asks for
-    /// something. None if there can be something to do without either.
+    /// Lets passes be left out until a doorbell [is rung](Rest::first_rung) or the controller asks
+    /// for something. None if there can be something to do without either.
     pub fn rest(&self) -> Option<Rest> {
         let Watches { list, complete } = &self.watches;
         let waits = *complete && list.iter().all(|watch| watch.due == 0);
