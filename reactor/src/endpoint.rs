@@ -6,7 +6,7 @@
 
 mod device;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::mem;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -48,6 +48,8 @@ pub struct Endpoint {
     heard_ns: Option<u64>,
     /// Its client has connected, and nobody has asked for it yet.
     is_new: bool,
+    /// Nobody tells when something arrives from its client.
+    is_unwatched: bool,
     stopping: Stopping,
 }
 
@@ -74,6 +76,7 @@ impl Endpoint {
             next_look_ns: 0,
             heard_ns: None,
             is_new: false,
+            is_unwatched: false,
             stopping: Stopping::No,
         })
     }
@@ -102,12 +105,24 @@ impl Endpoint {
     /// The connection of a client that nobody has asked for yet.
     pub fn take_new(&mut self) -> Option<BorrowedFd<'_>> {
         let is_new = mem::take(&mut self.is_new);
+        self.is_unwatched &= !is_new;
         self.server.connection().filter(|_| is_new)
     }
 
-    /// One of its sockets can be read: the next pass looks.
+    /// Nobody will tell when something arrives from this client.
+    pub fn unwatched(&mut self) {
+        self.is_unwatched = true;
+    }
+
+    /// Something has arrived at one of its sockets: the next pass looks.
     pub fn readable(&mut self) {
         self.next_look_ns = 0;
+    }
+
+    /// Looks at its sockets no more unless something arrives.
+    #[cfg(test)]
+    pub(crate) fn sleep(&mut self) {
+        (self.next_look_ns, self.heard_ns) = (u64::MAX, None);
     }
 
     /// Whether its client waits for something.
@@ -145,7 +160,8 @@ impl Endpoint {
     }
 
     fn is_waiting(&self) -> bool {
-        self.server.is_waiting()
+        self.is_unwatched
+            || self.server.is_waiting()
             || self.device.is_clogged()
             || self.device.has_unsent()
             || self.stopping == Stopping::Asked

@@ -29,6 +29,8 @@ const BUSY_PASSES: u32 = 8;
 /// queues: some 4 us of short reads, so that a doorbell is seen within 5 beside one busy queue of
 /// them. Longer for what is written at submission, and for one command that is longer than that.
 const SHARED_PASS_BYTES: u64 = 52 << 10;
+/// Turns of endpoints that talk take one part in so many of the time.
+const TALK_SHARE: u64 = 16;
 /// Messages taken from the inbox in one pass.
 const MESSAGES_MAX: usize = 64;
 
@@ -55,6 +57,8 @@ struct Reactor {
     endpoints: Vec<Endpoint>,
     turns: Turns,
     sockets: Sockets,
+    /// Before that no endpoint has a turn for talking.
+    next_talk_ns: u64,
     origin: Instant,
     now_ns: u64,
     /// When something last happened.
@@ -137,6 +141,7 @@ impl Reactor {
             groups,
             turns: Turns::new(endpoints.len()),
             sockets,
+            next_talk_ns: 0,
             endpoints,
             origin,
             now_ns: 0,
@@ -231,8 +236,20 @@ impl Reactor {
             let next = self.turns.next_of_all();
             self.poll_endpoint(next);
         }
+        if now_ns >= self.next_talk_ns {
+            self.talk(now_ns);
+        }
+    }
+
+    /// A turn for an endpoint that talks, and then none for a while: one whose client never stops
+    /// would take the time of all guests.
+    fn talk(&mut self, now_ns: u64) {
         let next = self.turns.next_of_talking();
-        self.poll_endpoint(next);
+        if next.is_some() {
+            self.poll_endpoint(next);
+            let taken_ns = self.origin.elapsed().as_nanos() as u64 - now_ns;
+            self.next_talk_ns = now_ns + TALK_SHARE * taken_ns;
+        }
     }
 
     fn poll_endpoint(&mut self, index: Option<usize>) {
@@ -241,10 +258,13 @@ impl Reactor {
         if endpoint.poll(self.now_ns) {
             self.turns.heard(index);
         }
-        if let Some(client) = endpoint.take_new()
-            && let Err(errno) = self.sockets.add(client, index)
-        {
-            tracing::warn!(%errno, "a client is looked at less often than others");
+        let watched = endpoint
+            .take_new()
+            .map(|client| self.sockets.add(client, index));
+        if let Some(Err(errno)) = watched {
+            let advice = "raise fs.epoll.max_user_watches";
+            tracing::warn!(%errno, advice, "a client's socket is looked at every 2 ms");
+            endpoint.unwatched();
         }
         self.carry_messages(index);
     }
@@ -355,3 +375,6 @@ impl Reactor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,36 +103,43 @@ mod avx2 {
 
     const EIGHT: usize = 8;
 
+    /// # Safety
+    ///
+    /// The processor has AVX2.
     #[target_feature(enable = "avx2")]
-    pub(super) fn first_that_differs<'a>(
+    pub(super) unsafe fn first_that_differs<'a>(
         glances: impl Iterator<Item = &'a Glance>,
     ) -> Option<usize> {
         for (at, glance) in glances.enumerate() {
-            if differs(glance) {
+            // SAFETY: as for this function.
+            if unsafe { differs(glance) } {
                 return Some(at);
             }
         }
         None
     }
 
+    /// # Safety
+    ///
+    /// The processor has AVX2.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn differs(glance: &Glance) -> bool {
-        let mut differing = _mm256_setzero_si256();
-        for (pairs, seen) in glance.parts() {
-            for first in (0..TOGETHER).step_by(EIGHT) {
-                // SAFETY: there are eight pairs from `first` on.
-                let now = unsafe { first_words(pairs[first..][..EIGHT].as_ptr()) };
-                let [words, masks] = [&seen.words, &seen.masks].map(|words| {
-                    let eight = words.0[first..][..EIGHT].as_ptr();
-                    // SAFETY: there are eight, and eight are aligned, as all of them are.
-                    unsafe { _mm256_load_si256(eight.cast()) }
-                });
-                let bits = _mm256_and_si256(_mm256_xor_si256(now, words), masks);
-                differing = _mm256_or_si256(differing, bits);
+    unsafe fn differs(glance: &Glance) -> bool {
+        // SAFETY: the processor has AVX2; from `first` on there are eight pairs, words and masks,
+        // and eight words are aligned, as all of them are.
+        unsafe {
+            let mut differing = _mm256_setzero_si256();
+            for (pairs, seen) in glance.parts() {
+                for first in (0..TOGETHER).step_by(EIGHT) {
+                    let now = first_words(pairs[first..][..EIGHT].as_ptr());
+                    let words = _mm256_load_si256(seen.words.0[first..][..EIGHT].as_ptr().cast());
+                    let masks = _mm256_load_si256(seen.masks.0[first..][..EIGHT].as_ptr().cast());
+                    let bits = _mm256_and_si256(_mm256_xor_si256(now, words), masks);
+                    differing = _mm256_or_si256(differing, bits);
+                }
             }
+            _mm256_testz_si256(differing, differing) == 0
         }
-        _mm256_testz_si256(differing, differing) == 0
     }
 
     /// The first words of eight pairs, in the order of [`place_of`](super::place_of). Loaded by
@@ -141,7 +148,7 @@ mod avx2 {
     ///
     /// # Safety
     ///
-    /// There are eight pairs.
+    /// There are eight pairs, and the processor has AVX2.
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn first_words(pairs: *const [AtomicU32; 2]) -> __m256i {

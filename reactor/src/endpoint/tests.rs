@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nvme::namespace::Namespace;
 use nvme::pcie::controller::{ControllerConfig, DoorbellBuffer};
 use nvme::pcie::doorbell::doorbell_file_bytes;
-use nvme::pcie::poll_group::PollGroup;
+use nvme::pcie::poll_group::{GroupSeed, PollGroup};
 use nvme::pcie::state::ControllerState;
 use nvme::spec::Nsid;
 use nvme::subsystem::{Names, Subsystem};
@@ -27,6 +27,14 @@ use crate::message::{Inbox, Place, ReactorId};
 const PASS_NS: u64 = 10_000;
 /// How long a test waits for what has to come.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an endpoint and its one poll group are made from, and the folder of its `socket`.
+pub(crate) struct Seeds {
+    pub(crate) endpoint: EndpointSeed,
+    pub(crate) group: GroupSeed,
+    pub(crate) post: Post,
+    pub(crate) folder: TempDir,
+}
 
 struct Rig {
     endpoint: Endpoint,
@@ -68,8 +76,8 @@ fn parts() -> ControllerParts {
     }
 }
 
-impl Rig {
-    fn new() -> Rig {
+impl Seeds {
+    pub(crate) fn new() -> Seeds {
         let place = Place {
             home: ReactorId(0),
             groups: vec![ReactorId(0)],
@@ -83,17 +91,32 @@ impl Rig {
         let folder = TempDir::new().unwrap();
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
         let parts = parts();
-        let seed = parts.seed(GroupId(0));
+        Seeds {
+            group: parts.seed(GroupId(0)),
+            endpoint: EndpointSeed {
+                id: ControllerId(0),
+                name: "socket".to_owned(),
+                parts,
+                listener: listener.into(),
+            },
+            post,
+            folder,
+        }
+    }
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let Seeds {
+            endpoint,
+            group,
+            post,
+            folder,
+        } = Seeds::new();
         let context = IoContext::new(IoLimits::default()).unwrap();
-        let endpoint = EndpointSeed {
-            id: ControllerId(0),
-            name: "socket".to_owned(),
-            parts,
-            listener: listener.into(),
-        };
         Rig {
             endpoint: Endpoint::new(endpoint, post.clone()).unwrap(),
-            group: PollGroup::new(seed, context),
+            group: PollGroup::new(group, context),
             post,
             folder,
             now_ns: 0,
@@ -177,10 +200,39 @@ fn a_silent_socket_is_looked_at_when_it_can_be_read() {
     assert!(rig.endpoint.take_new().is_some());
     assert!(rig.endpoint.take_new().is_none());
     // Even if nobody says so, in the end.
-    drop(client);
-    rig.now_ns += BUSY_INTERVAL_NS + IDLE_INTERVAL_NS;
+    rig.now_ns += BUSY_FOR_NS;
     rig.pass();
+    let looked_ns = rig.now_ns;
+    drop(client);
+    rig.endpoint.poll(looked_ns + IDLE_INTERVAL_NS - 1);
+    assert!(rig.endpoint.server.connection().is_some());
+    rig.endpoint.poll(looked_ns + IDLE_INTERVAL_NS);
     assert!(rig.endpoint.server.connection().is_none());
+}
+
+#[test]
+fn an_endpoint_that_waits_for_something_else_is_looked_at_more_often() {
+    let interval_ns = |rig: &mut Rig| {
+        rig.pass();
+        rig.endpoint.next_look_ns - rig.now_ns
+    };
+    assert_eq!(interval_ns(&mut Rig::new()), IDLE_INTERVAL_NS);
+    let stopped = |rig: &mut Rig| rig.endpoint.stop();
+    let clogged = |rig: &mut Rig| {
+        for _ in 0..=UNCLOSED_MAX {
+            rig.endpoint.device.discard(nix::unistd::pipe().unwrap().0);
+        }
+    };
+    let unheard = |rig: &mut Rig| {
+        while rig.post.to_control(ToControl::Stopped).is_ok() {}
+        rig.endpoint.device.discard(nix::unistd::pipe().unwrap().0);
+    };
+    let unwatched = |rig: &mut Rig| rig.endpoint.unwatched();
+    for wait in [stopped, clogged, unheard, unwatched] as [fn(&mut Rig); 4] {
+        let mut rig = Rig::new();
+        wait(&mut rig);
+        assert_eq!(interval_ns(&mut rig), WAITING_INTERVAL_NS);
+    }
 }
 
 #[test]
