@@ -4,7 +4,7 @@
 //! and stays in it, unmoved and untouched, until the kernel has answered: whatever happens to the
 //! channel, memory that the kernel may still use is never freed. [`Ring::flush`] hands what is
 //! queued to the kernel with at most one system call per pass, and sorts answers into the lanes.
-#![allow(unsafe_code)] // Submission entries hold raw pointers, and statx has no safe form here.
+#![allow(unsafe_code)] // Submission entries hold raw pointers; statx, sets of cores: C structures.
 
 mod call;
 mod setup;
@@ -139,7 +139,9 @@ impl<R: Request> Ring<R> {
         }
         let core = self.core.borrow();
         if let Err(error) = core.uring.submitter().register_iowq_aff(&set) {
-            tracing::warn!("threads of the kernel work on this reactor's core: {error}");
+            tracing::warn!(
+                "threads of the kernel take time of a reactor, Linux 5.14 could prevent it: {error}"
+            );
         }
     }
 

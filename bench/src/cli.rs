@@ -178,7 +178,8 @@ pub(crate) struct MicroOptions {
 const REPORT_HELP: &str = "\
 Results with one name are one series. Which charts they are in follows from their job options: those
 that differ in iodepth, bs, numjobs or targets only are a line over that. Several results of one
-name and workload are rounds: their median is drawn, with the lowest and the highest.
+name and workload are rounds: their median is drawn, with the lowest and the highest. Those with
+another round_trip_ns than most of the series, by half as much again, are left out.
 
 The limits of `limits --json` are drawn as dashed lines: a series with null in its name or target is
 held against the empty command, one with malloc against the fastest copy.

@@ -9,7 +9,7 @@
 //! ```text
 //! compare ──► pause ──► process: stops the targets that are not measured
 //!    │          └─────► guard: has them go on whatever becomes of us
-//!    ├──────► contender: which windows count
+//!    ├──────► contender: which windows count ──► distance: how far apart the cores were
 //!    └──────► row ──► statistics: what is said of them
 //! ```
 //!
@@ -19,6 +19,7 @@
 //! and only windows with cores as far apart as in most are compared.
 
 mod contender;
+pub(crate) mod distance;
 mod error;
 pub(crate) mod guard;
 mod pause;
@@ -28,7 +29,8 @@ pub(crate) mod statistics;
 
 use std::io::{self, Write as _};
 
-use self::contender::{Contender, Distance};
+use self::contender::Contender;
+use self::distance::Distance;
 use self::error::Error;
 use self::guard::Guard;
 use self::pause::{Pause, Peer};

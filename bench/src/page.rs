@@ -8,7 +8,8 @@
 //!
 //! Which chart a result is in follows from its job options: those that differ in one of them only
 //! are a line over that one. Several results of one series and workload are rounds: their median is
-//! drawn, with the least and the greatest. The same files in the same order give the same bytes.
+//! drawn, with the least and the greatest. What was measured while the cores were not as far apart
+//! as in most of its series does not count. The same files in the same order give the same bytes.
 
 mod bounds;
 mod comparison;

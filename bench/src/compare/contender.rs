@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::statistics::{is_same_distance, usual_distance};
+use super::distance::{Distance, UsualDistance};
 use crate::core_time::Lost;
 use crate::limits;
 use crate::workload::Outcome;
@@ -38,28 +38,6 @@ pub(super) struct ThrownAway {
     pub(super) stolen: u32,
     /// The cores were nearer or farther than in most windows, or that changed.
     pub(super) moved: u32,
-}
-
-/// How far apart the cores were, before a window and after it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Distance {
-    /// Nobody looked.
-    Unknown,
-    /// The round trip of a cache line in nanoseconds.
-    Steady(f64),
-    Changed,
-}
-
-impl Distance {
-    pub(super) fn of(before: Option<f64>, after: Option<f64>) -> Distance {
-        match (before, after) {
-            (Some(before), Some(after)) if is_same_distance(before, after) => {
-                Distance::Steady(f64::midpoint(before, after))
-            }
-            (Some(_), Some(_)) => Distance::Changed,
-            _ => Distance::Unknown,
-        }
-    }
 }
 
 impl ThrownAway {
@@ -141,19 +119,10 @@ impl Contender {
 pub(super) fn keep_those_of_one_distance(contenders: &mut [Contender]) {
     let windows = contenders.iter().flat_map(|contender| &contender.windows);
     let round_trips: Vec<f64> = windows.filter_map(|window| window.round_trip_ns).collect();
-    let Some(usual) = usual_distance(&round_trips) else {
-        return;
-    };
-    let is_usual = |ns| is_same_distance(ns, usual);
-    for Contender {
-        windows,
-        thrown_away,
-        ..
-    } in contenders
-    {
-        let before = windows.len();
-        windows.retain(|window| window.round_trip_ns.is_none_or(is_usual));
-        thrown_away.moved += (before - windows.len()) as u32;
+    let usual = UsualDistance::of(&round_trips);
+    for contender in contenders {
+        let moved = usual.keep(&mut contender.windows, |window| window.round_trip_ns);
+        contender.thrown_away.moved += moved as u32;
     }
 }
 
@@ -229,15 +198,6 @@ mod tests {
     }
 
     #[test]
-    fn cores_have_moved_if_a_line_takes_half_as_long_again() {
-        let distance = |before, after| Distance::of(Some(before), Some(after));
-        assert_eq!(distance(80.0, 120.0), Distance::Steady(100.0));
-        assert_eq!(distance(80.0, 121.0), Distance::Changed);
-        assert_eq!(distance(121.0, 80.0), Distance::Changed);
-        assert_eq!(Distance::of(Some(80.0), None), Distance::Unknown);
-    }
-
-    #[test]
     fn only_windows_at_the_usual_distance_are_kept() {
         let of = |round_trips: &[f64]| {
             let mut contender = Contender::new(String::new());
@@ -255,9 +215,6 @@ mod tests {
         let left = all.each_ref().map(Contender::iops);
         assert_eq!(left, [vec![80.0, 75.0], vec![84.0], vec![90.0]]);
         assert_eq!(all.map(|contender| contender.thrown_away.moved), [1, 1, 0]);
-        let mut halves = [of(&[80.0, 330.0]), of(&[330.0, 80.0])];
-        keep_those_of_one_distance(&mut halves);
-        assert_eq!(halves.map(|half| half.iops()), [[80.0], [80.0]]);
         let mut unknown = [kept(0.0, false, Distance::Unknown)];
         keep_those_of_one_distance(&mut unknown);
         assert_eq!(unknown[0].windows.len(), 1);

@@ -7,9 +7,6 @@ const DRAWS: usize = 2000;
 /// Its seed: the same measurements give the same interval.
 const SEED: u64 = 1;
 
-/// By what factor round trips of a cache line may differ where the cores are as far apart.
-const SAME_DISTANCE: f64 = 1.5;
-
 /// The middle of a list, or between the two middle ones.
 pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
@@ -41,23 +38,6 @@ pub(super) fn ratio_interval(ours: &[f64], theirs: &[f64]) -> (f64, f64) {
     };
     let ratios: Vec<f64> = (0..DRAWS).map(|_| draw(ours) / draw(theirs)).collect();
     (quantile(&ratios, 0.025), quantile(&ratios, 0.975))
-}
-
-/// Whether cores are as far apart, by the round trips of a cache line.
-pub(crate) fn is_same_distance(one: f64, other: f64) -> bool {
-    one.max(other) <= one.min(other) * SAME_DISTANCE
-}
-
-/// The round trip that most others are like, and of two as frequent ones the first.
-pub(crate) fn usual_distance(round_trips: &[f64]) -> Option<f64> {
-    let alike = |&&one: &&f64| {
-        let others = round_trips.iter();
-        others
-            .filter(|&&other| is_same_distance(one, other))
-            .count()
-    };
-    // Of equals the last is taken: in reverse the first.
-    round_trips.iter().rev().max_by_key(alike).copied()
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::fio::{Curve, Job};
 use super::workload::Workload;
-use crate::compare::statistics::{is_same_distance, median, usual_distance};
+use crate::compare::distance::UsualDistance;
+use crate::compare::statistics::median;
 
 /// What several rounds came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,13 +66,8 @@ impl Results {
             round_trips[*series].extend(jobs.iter().filter_map(|job| job.round_trip_ns));
         }
         for ((series, _), jobs) in &mut self.jobs {
-            let Some(usual) = usual_distance(&round_trips[*series]) else {
-                continue;
-            };
-            let before = jobs.len();
-            let is_usual = |ns| is_same_distance(ns, usual);
-            jobs.retain(|job| job.round_trip_ns.is_none_or(is_usual));
-            self.left_out[*series] += before - jobs.len();
+            let usual = UsualDistance::of(&round_trips[*series]);
+            self.left_out[*series] += usual.keep(jobs, |job| job.round_trip_ns);
         }
         self.jobs.retain(|_, jobs| !jobs.is_empty());
     }
