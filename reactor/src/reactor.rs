@@ -216,9 +216,15 @@ impl Reactor {
         }
     }
 
+    /// Monotonic, from when the reactor was made.
+    #[inline]
+    fn clock_ns(&self) -> u64 {
+        self.origin.elapsed().as_nanos() as u64
+    }
+
     /// What can wait for some passes; so many of the endpoints, in turns, and one that talks.
     fn control(&mut self, endpoints: usize) {
-        let now_ns = self.origin.elapsed().as_nanos() as u64;
+        let now_ns = self.clock_ns();
         let (passes, busy) = (
             mem::take(&mut self.passes),
             mem::take(&mut self.busy_passes),
@@ -247,7 +253,7 @@ impl Reactor {
         let next = self.turns.next_of_talking();
         if next.is_some() {
             self.poll_endpoint(next);
-            let taken_ns = self.origin.elapsed().as_nanos() as u64 - now_ns;
+            let taken_ns = self.clock_ns() - now_ns;
             self.next_talk_ns = now_ns + TALK_SHARE * taken_ns;
         }
     }

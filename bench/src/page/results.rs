@@ -65,9 +65,9 @@ impl Results {
         for ((series, _), jobs) in &self.jobs {
             round_trips[*series].extend(jobs.iter().filter_map(|job| job.round_trip_ns));
         }
+        let usual: Vec<_> = round_trips.iter().map(|ns| UsualDistance::of(ns)).collect();
         for ((series, _), jobs) in &mut self.jobs {
-            let usual = UsualDistance::of(&round_trips[*series]);
-            self.left_out[*series] += usual.keep(jobs, |job| job.round_trip_ns);
+            self.left_out[*series] += usual[*series].keep(jobs, |job| job.round_trip_ns);
         }
         self.jobs.retain(|_, jobs| !jobs.is_empty());
     }
