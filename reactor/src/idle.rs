@@ -10,10 +10,15 @@ use crate::config::error::{ConfigError, config_error};
 
 /// How long nothing may have happened before a reactor sleeps: guests that are at work pause for
 /// less.
-pub const QUIET_NS: u64 = 1_000_000;
+const QUIET_NS: u64 = 1_000_000;
 
 /// Longest sleep: sockets and admin queues are looked at in between.
 const SLEEP_MICROSECONDS_MAX: u64 = 10_000;
+/// A sleep may grow to one part in so many of the time for which nothing has happened: what comes
+/// once in a while comes by that much later at most.
+const SLEEP_SHARE: u64 = 64;
+/// And to so many times what was asked for.
+const SLEEP_GROWTH: u32 = 16;
 
 /// What an idle reactor does with its core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -24,9 +29,24 @@ pub enum Idle {
     Spin,
     /// Polls with a PAUSE between two passes: leaves more of a core to its hyperthread sibling.
     Pause,
-    /// After [`QUIET_NS`] sleeps this long between two passes: the first command after that waits
-    /// as much longer at most.
+    /// Sleeps between two passes while [nothing happens](Idle::sleep), this long at first.
     Sleep(Duration),
+}
+
+impl Idle {
+    /// How long a reactor sleeps that nothing has happened to for so long: not at all at first,
+    /// then as long as was asked for, and in the end 16 times that. The first command afterwards
+    /// waits as much longer at most.
+    pub fn sleep(self, quiet_ns: u64) -> Option<Duration> {
+        match self {
+            Idle::Sleep(time) if quiet_ns > QUIET_NS => {
+                let longest = Duration::from_micros(SLEEP_MICROSECONDS_MAX);
+                let longest = longest.min(SLEEP_GROWTH * time);
+                Some(Duration::from_nanos(quiet_ns / SLEEP_SHARE).clamp(time, longest))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl FromStr for Idle {
@@ -86,6 +106,34 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(idle));
             assert_eq!(idle.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_sleep_grows_to_a_64th_of_the_quiet_and_16_times_what_was_asked_for() {
+        let sleeps = |text: &str, quiet_ms: u64| {
+            let idle: Idle = text.parse().unwrap();
+            let sleep = idle.sleep(1_000_000 * quiet_ms + 1)?;
+            Some(sleep.as_micros())
+        };
+        let fifty = [0, 1, 3, 8, 32, 60, 10_000].map(|quiet_ms| sleeps("sleep=50", quiet_ms));
+        let wanted = [
+            None,
+            Some(50),
+            Some(50),
+            Some(125),
+            Some(500),
+            Some(800),
+            Some(800),
+        ];
+        assert_eq!(fifty, wanted);
+        assert_eq!(sleeps("sleep=1", 10_000), Some(16));
+        assert_eq!(sleeps("sleep=5000", 320), Some(5000));
+        assert_eq!(sleeps("sleep=5000", 512), Some(8000));
+        assert_eq!(sleeps("sleep=5000", 10_000), Some(10_000));
+        assert_eq!(sleeps("sleep=10000", 10_000), Some(10_000));
+        for polls in ["spin", "pause"] {
+            assert_eq!(sleeps(polls, 10_000), None);
         }
     }
 

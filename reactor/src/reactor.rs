@@ -15,7 +15,7 @@ use nvme::pcie::poll_group::{GroupSeed, PollGroup, Rest};
 
 use crate::cpu;
 use crate::endpoint::{Endpoint, EndpointSeed};
-use crate::idle::{Idle, QUIET_NS};
+use crate::idle::Idle;
 use crate::message::{ControllerId, Post, ReactorId, ToControl, ToReactor};
 use crate::roster::Roster;
 use crate::sockets::Sockets;
@@ -61,7 +61,7 @@ struct Reactor {
     next_talk_ns: u64,
     origin: Instant,
     now_ns: u64,
-    /// When something last happened.
+    /// When a command was last at work, or a client talked.
     busy_ns: u64,
     idle: Idle,
     /// Passes without work until the next look at everything else.
@@ -199,8 +199,11 @@ impl Reactor {
         match self.idle {
             Idle::Spin => {}
             Idle::Pause => std::hint::spin_loop(),
-            Idle::Sleep(time) if self.now_ns - self.busy_ns > QUIET_NS => self.sleep(time),
-            Idle::Sleep(_) => {}
+            Idle::Sleep(_) => {
+                if let Some(time) = self.idle.sleep(self.now_ns - self.busy_ns) {
+                    self.sleep(time);
+                }
+            }
         }
     }
 
@@ -263,6 +266,7 @@ impl Reactor {
         let endpoint = &mut self.endpoints[index];
         if endpoint.poll(self.now_ns) {
             self.turns.heard(index);
+            self.busy_ns = self.now_ns;
         }
         let watched = endpoint
             .take_new()
