@@ -75,10 +75,10 @@ Sizes are digits with an optional k, m, g or t and an optional iB, in powers of 
 
 A JOBFILE is one of fio's. Its jobs run one after another, as with stonewall, and become one report
 with a job for each. What is known of it: rw, rwmixread, rwmixwrite, bs, iodepth, numjobs, size,
-runtime, time_based, ramp_time, randseed, random_distribution, cpus_allowed, filename (the target's
-socket; several are separated by `:`), name and verify=meta, which is --verify. Everything else is
-named on the standard error and ignored. Unlike --runtime, a runtime without time_based ends when
-the size has been covered, if that is sooner.
+thinktime, runtime, time_based, ramp_time, randseed, random_distribution, cpus_allowed, filename
+(the target's socket; several are separated by `:`), name and verify=meta, which is --verify.
+Everything else is named on the standard error and ignored. Unlike --runtime, a runtime without
+time_based ends when the size has been covered, if that is sooner.
 
 With --verify each logical block carries its address, the seed and a generation. Writing modes read
 back what they wrote when they are done, and so prove that the last write of each such block is
@@ -372,7 +372,8 @@ mod tests {
     fn every_option_arrives() {
         let plan = plan(
             "--rw randrw --rwmixread 70 --bs 128KiB --iodepth 64 --numjobs 3 --runtime 0.5 \
-             --ramp-time 2 --size 1g --nsid 2 --cores [1] --verify --seed 9 --json --timeout 2s",
+             --ramp-time 2 --thinktime 50 --size 1g --nsid 2 --cores [1] --verify --seed 9 --json \
+             --timeout 2s",
         )
         .expect("a plan");
         let mix = Mix::Both { read_percent: 70 };
@@ -387,6 +388,7 @@ mod tests {
         assert_eq!((plan.depth, plan.queues), (64, 3));
         assert_eq!(plan.runtime, Some(Duration::from_millis(500)));
         assert_eq!(plan.ramp_time, Duration::from_secs(2));
+        assert_eq!(plan.think_time, Duration::from_micros(50));
         assert_eq!(plan.bytes, Some(1 << 30));
         assert_eq!(plan.nsid, Some(nvme::spec::Nsid(2)));
         assert_eq!(
@@ -441,9 +443,11 @@ mod tests {
     #[test]
     fn options_of_the_command_line_count_more_than_those_of_a_file() {
         let content = "[job]\nfilename=a.sock\nrw=randrw\nrwmixread=70\nbs=8k\nruntime=5\n\
-             random_distribution=zoned:60/10:40/90\nnumjobs=3\nrandseed=1\ncpus_allowed=0";
+             random_distribution=zoned:60/10:40/90\nthinktime=9\nnumjobs=3\nrandseed=1\n\
+             cpus_allowed=0";
         let options = "--target t.sock --rw write --bs 16k --runtime 0.5 --numjobs 2 --seed 9 \
-             --cores [1] --name mine --verify --iodepth 7 --size 1m --timeout 3 --ramp-time 2";
+             --cores [1] --name mine --verify --iodepth 7 --size 1m --timeout 3 --ramp-time 2 \
+             --thinktime 7";
         let plans = file_plans(content, options).expect("plans");
         let mut expected = plan(options).expect("a plan");
         expected.targets.truncate(1);

@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) time_based: bool,
     /// How long the commands of a job go on before any of them counts, in front of `runtime`.
     pub(crate) ramp_time: Duration,
+    /// How long a job submits nothing after all its commands have completed.
+    pub(crate) think_time: Duration,
     /// Of each namespace, from its start; none: all of it.
     pub(crate) bytes: Option<u64>,
     pub(crate) nsid: Option<Nsid>,

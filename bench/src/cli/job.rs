@@ -58,6 +58,10 @@ pub(crate) struct WorkloadOptions {
     /// Commands in flight on each queue [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) iodepth: Option<u16>,
+    /// How long a queue is given nothing each time all its commands have completed [default: not at
+    /// all]
+    #[arg(long, value_name = "MICROSECONDS", value_parser = microseconds)]
+    pub(crate) thinktime: Option<Duration>,
     /// I/O queues of each target, each with a thread and an equal part of the namespace of its own
     /// [default: 1]
     #[arg(long, value_name = "QUEUES", value_parser = clap::value_parser!(u16).range(1..))]
@@ -164,6 +168,7 @@ impl WorkloadOptions {
             rwmixread: self.rwmixread.or(rwmixread),
             bs: self.bs.or(other.bs),
             iodepth: self.iodepth.or(other.iodepth),
+            thinktime: self.thinktime.or(other.thinktime),
             numjobs: self.numjobs.or(other.numjobs),
             size: self.size.or(other.size),
             nsid: self.nsid.or(other.nsid),
@@ -194,6 +199,7 @@ impl WorkloadOptions {
             runtime: None,
             time_based: true,
             ramp_time: Duration::ZERO,
+            think_time: self.thinktime.unwrap_or_default(),
             bytes: self.size,
             nsid: self.nsid.map(nvme::spec::Nsid),
             cores: self.cores.clone(),
@@ -202,4 +208,10 @@ impl WorkloadOptions {
             timeout: self.timeout.unwrap_or(Duration::from_secs(10)),
         })
     }
+}
+
+/// A number of microseconds.
+fn microseconds(text: &str) -> Result<Duration, String> {
+    let microseconds = text.parse().map_err(|_| "not a number of microseconds")?;
+    Ok(Duration::from_micros(microseconds))
 }

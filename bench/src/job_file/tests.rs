@@ -31,6 +31,7 @@ fn every_option_that_is_known_arrives() {
         runtime=30s
         time_based
         ramp_time=500ms
+        thinktime=20
         randseed=7
         cpus_allowed=1,0
         cpus_allowed_policy=split
@@ -50,6 +51,7 @@ fn every_option_that_is_known_arrives() {
     assert_eq!(job.runtime, Some(Duration::from_secs(30)));
     assert_eq!(job.time_based, Some(true));
     assert_eq!(job.ramp_time, Some(Duration::from_millis(500)));
+    assert_eq!(workload.thinktime, Some(Duration::from_micros(20)));
     assert_eq!(workload.seed, Some(7));
     assert_eq!(
         workload.cores.as_ref().map(ToString::to_string),

@@ -35,12 +35,23 @@ pub(super) fn size_or_all(text: &str) -> Result<Option<u64>, String> {
 
 /// A time, in seconds unless it has another unit; none for zero, which is no limit.
 pub(super) fn time(text: &str) -> Result<Option<Duration>, String> {
+    let time = in_unit(text, "s")?;
+    Ok((!time.is_zero()).then_some(time))
+}
+
+/// A time, in microseconds unless it says otherwise.
+pub(super) fn microseconds(text: &str) -> Result<Duration, String> {
+    in_unit(text, "us")
+}
+
+/// A time in its own unit, or in this one.
+fn in_unit(text: &str, default: &str) -> Result<Duration, String> {
     let lower = text.to_ascii_lowercase();
     let (digits, unit) = split(&lower);
-    let microseconds = match unit {
+    let microseconds = match if unit.is_empty() { default } else { unit } {
         "us" | "usec" => 1,
         "ms" | "msec" => 1000,
-        "" | "s" => 1_000_000,
+        "s" => 1_000_000,
         "m" => 60_000_000,
         "h" => 3_600_000_000,
         "d" => 86_400_000_000,
@@ -48,7 +59,7 @@ pub(super) fn time(text: &str) -> Result<Option<Duration>, String> {
     };
     let time = number::<u64>(digits)?.checked_mul(microseconds);
     let time = time.ok_or("it is too long")?;
-    Ok((time > 0).then(|| Duration::from_micros(time)))
+    Ok(Duration::from_micros(time))
 }
 
 /// Digits, and what follows them.
@@ -183,6 +194,19 @@ mod tests {
             assert_eq!(time(text), Ok(Some(expected)), "{text}");
         }
         assert_eq!(time("0"), Ok(None));
+        for (text, expected) in [
+            ("0", 0),
+            ("30", 30),
+            ("30us", 30),
+            ("2ms", 2000),
+            ("1s", 1_000_000),
+        ] {
+            assert_eq!(
+                microseconds(text),
+                Ok(Duration::from_micros(expected)),
+                "{text}"
+            );
+        }
         for text in [
             "",
             "s",

@@ -60,6 +60,9 @@ struct Options {
     time_based: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ramp_time: Option<String>,
+    /// In microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinktime: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rwmixread: Option<String>,
     random_distribution: String,
@@ -166,6 +169,8 @@ impl Options {
                 .runtime
                 .map(|_| if plan.time_based { "1" } else { "0" }),
             ramp_time: (!plan.ramp_time.is_zero()).then(|| seconds(plan.ramp_time)),
+            thinktime: (!plan.think_time.is_zero())
+                .then(|| plan.think_time.as_micros().to_string()),
             rwmixread: match plan.shape.mix {
                 Mix::Both { read_percent } => Some(read_percent.to_string()),
                 Mix::Reads | Mix::Writes => None,

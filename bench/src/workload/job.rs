@@ -8,6 +8,8 @@
 //! the reactor has read, and the more there is of it for each command, the fewer commands are under
 //! way between two cores that are far apart.
 
+mod pace;
+
 use std::mem;
 use std::sync::Arc;
 use std::thread;
@@ -15,8 +17,8 @@ use std::time::Duration;
 
 use bdev::memory::{GuestMemory, Iova};
 use nvme::spec::{CommandId, Cqe, Nsid, NvmOpcode, Sqe, Status};
-use quanta::Clock;
 
+use self::pace::{Pace, nanoseconds};
 use super::block::Generation;
 use super::extent::{Chunk, Extent};
 use super::ledger::Ledger;
@@ -90,16 +92,13 @@ pub(super) struct Job {
     in_flight: u32,
     tally: Tally,
     completed: u64,
-    clock: Clock,
-    /// What the clock said when time began.
-    origin: u64,
+    pace: Pace,
     last_ns: u64,
     /// From when on commands count.
     begin_ns: u64,
     ramping: bool,
     /// What takes the place of `tally` when the ramp is over, made beforehand.
     spare_tally: Tally,
-    end_ns: u64,
     idle_passes: u32,
     extent: Extent,
     nsid: Nsid,
@@ -141,13 +140,11 @@ impl Job {
             in_flight: 0,
             tally: Tally::new(),
             completed: 0,
-            clock: Clock::new(),
-            origin: 0,
+            pace: Pace::new(seed.plan.think_time),
             last_ns: 0,
             begin_ns: 0,
             ramping: false,
             spare_tally: Tally::new(),
-            end_ns: u64::MAX,
             idle_passes: 0,
             extent: seed.extent,
             nsid: seed.nsid,
@@ -182,7 +179,7 @@ impl Job {
 
     /// The phases. `elapsed` is that of the first, which is the one that is measured.
     fn work(&mut self, checker: &mut Checker, elapsed: &mut Duration) -> Result<(), Failure> {
-        self.origin = self.clock.raw();
+        self.pace.begin();
         self.ramping = !self.plan.ramp_time.is_zero();
         self.begin_ns = nanoseconds(self.plan.ramp_time);
         let runtime = self.plan.whole_time();
@@ -216,6 +213,7 @@ impl Job {
         }
         self.flush()?;
         let tally = self.tally.clone();
+        self.pace.think_no_more();
         let mut traffic = ReadBack {
             cursor: Chunk(0),
             ledger,
@@ -236,9 +234,8 @@ impl Job {
         let blocks = self.extent.blocks_per_chunk();
         self.queue
             .prepare(&command(NvmOpcode::READ, self.nsid, [0; 2], blocks));
-        self.last_ns = self.now_ns();
-        let runtime_ns = runtime.map_or(u64::MAX, nanoseconds);
-        self.end_ns = self.last_ns.saturating_add(runtime_ns);
+        self.last_ns = self.pace.now_ns();
+        self.pace.end_after(self.last_ns, runtime);
         self.free.clear();
         self.free.extend((0..self.slots.len() as u16).rev());
         self.refill(traffic, self.last_ns)?;
@@ -257,7 +254,7 @@ impl Job {
         let Some(first) = self.queue.pop() else {
             return Ok(false);
         };
-        let now_ns = self.now_ns();
+        let now_ns = self.pace.now_ns();
         let first = self.complete(first, traffic, now_ns)?;
         let mut completed = 1;
         for _ in 1..self.slots.len().min(BATCH) {
@@ -268,7 +265,9 @@ impl Job {
             self.record(done);
             completed += 1;
         }
-        if !self.free.is_empty() {
+        if self.pace.thinks() {
+            self.next_burst(traffic, now_ns)?;
+        } else if !self.free.is_empty() {
             self.refill(traffic, now_ns)?;
         }
         self.queue.ring()?;
@@ -310,7 +309,7 @@ impl Job {
             address: slot.data,
         };
         traffic.finish(command, data)?;
-        if !self.submit_next(cid, traffic, now_ns)? {
+        if self.pace.thinks() || !self.submit_next(cid, traffic, now_ns)? {
             self.slots[usize::from(cid)].command = None;
             self.free.push(cid);
             self.in_flight -= 1;
@@ -321,6 +320,16 @@ impl Job {
     #[inline(always)]
     fn record(&mut self, done: Done) {
         self.tally.record(done.action, done.latency_ns);
+    }
+
+    /// Thinks when nothing is in flight any more: what completed meanwhile would seem late.
+    #[cold]
+    fn next_burst<T: Traffic>(&mut self, traffic: &mut T, now_ns: u64) -> Result<(), Failure> {
+        if self.in_flight > 0 {
+            return Ok(());
+        }
+        let now_ns = self.pace.think(now_ns);
+        self.refill(traffic, now_ns)
     }
 
     /// Submits commands in all free slots, as far as there are any.
@@ -343,10 +352,9 @@ impl Job {
         traffic: &mut T,
         now_ns: u64,
     ) -> Result<bool, Failure> {
-        let next = if now_ns < self.end_ns {
-            traffic.next()
-        } else {
-            None
+        let next = match self.pace.is_over(now_ns) {
+            false => traffic.next(),
+            true => None,
         };
         let Some(command) = next else {
             return Ok(false);
@@ -390,7 +398,7 @@ impl Job {
     }
 
     fn check_stalled(&self) -> Result<(), Failure> {
-        let waited = Duration::from_nanos(self.now_ns().saturating_sub(self.last_ns));
+        let waited = Duration::from_nanos(self.pace.now_ns().saturating_sub(self.last_ns));
         if waited < self.plan.timeout {
             return Ok(());
         }
@@ -410,7 +418,7 @@ impl Job {
         self.queue.push(&flush);
         self.queue.ring()?;
         self.in_flight = 1;
-        self.last_ns = self.now_ns();
+        self.last_ns = self.pace.now_ns();
         while !self.signals.stopped() {
             let Some(cqe) = self.queue.pop() else {
                 self.rest()?;
@@ -440,11 +448,6 @@ impl Job {
             self.memory.write(slot.data, &bytes)?;
         }
         Ok(())
-    }
-
-    #[inline]
-    fn now_ns(&self) -> u64 {
-        self.clock.delta_as_nanos(self.origin, self.clock.raw())
     }
 
     /// From the start of the job, or the end of its ramp, to the last completion.
@@ -485,11 +488,6 @@ impl JobOutcome {
             failure: Some(failure),
         }
     }
-}
-
-/// A time that the clock of a job never comes to, if it is too long to be counted.
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A read or write of so many blocks, whose address is still to come.

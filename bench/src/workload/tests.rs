@@ -38,6 +38,7 @@ pub(crate) fn example() -> (Plan, Outcome) {
         runtime: None,
         time_based: true,
         ramp_time: Duration::ZERO,
+        think_time: Duration::ZERO,
         bytes: None,
         nsid: None,
         cores: None,
@@ -280,6 +281,41 @@ fn a_ramp_is_traffic_that_does_not_count() {
         "{recorded}"
     );
     assert!(outcome.elapsed > Duration::ZERO && outcome.elapsed + plan.ramp_time <= whole);
+}
+
+#[test]
+fn a_job_that_thinks_submits_bursts_and_ends_in_time() {
+    let target = Target::new(Model::PLAIN);
+    let plan = Plan {
+        think_time: Duration::from_millis(20),
+        runtime: Some(Duration::from_millis(200)),
+        depth: 2,
+        verify: false,
+        ..plan(&target, Order::Random, Mix::Reads)
+    };
+    let reads = succeeds(&plan).tally.read;
+    // A burst of two at the start, and one after each thought.
+    assert!(reads.commands() <= 2 * (1 + 10), "{}", reads.commands());
+    assert_eq!(reads.commands() % 2, 0);
+    assert!(reads.latencies().value_at_quantile(0.99) < 20_000_000);
+    let plan = Plan {
+        think_time: Duration::from_secs(600),
+        ..plan
+    };
+    let started = Instant::now();
+    assert_eq!(succeeds(&plan).tally.read.commands(), 2);
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn what_a_thoughtful_job_wrote_is_read_back_without_a_thought() {
+    let target = Target::new(Model::PLAIN);
+    let plan = Plan {
+        think_time: Duration::from_secs(600),
+        runtime: Some(Duration::from_millis(50)),
+        ..plan(&target, Order::Random, Mix::Writes)
+    };
+    assert!(succeeds(&plan).blocks_verified > 0);
 }
 
 #[test]
