@@ -68,8 +68,8 @@ struct Serve {
     #[arg(long)]
     disable_cpumask_locks: bool,
     /// What a reactor does when nothing happens: `spin`, `pause`, or `sleep=MICROSECONDS` between
-    /// two passes, after 1 ms without a command; the longer nothing happens, the longer, as far as
-    /// 16 times MICROSECONDS and 10 ms.
+    /// two passes, after 1 ms without a command or a message; the longer nothing happens, the
+    /// longer, as far as 16 times MICROSECONDS and 10 ms.
     #[arg(long, value_name = "POLICY", default_value = "spin")]
     idle: Idle,
     /// Accept guest memory from any file, not only memfd, tmpfs and hugetlbfs. A guest whose pages

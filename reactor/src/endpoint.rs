@@ -86,15 +86,21 @@ impl Endpoint {
         self.device.id
     }
 
-    /// One pass: the admin queue always, the socket when its time has come. Whether its client was
-    /// heard of a moment ago, and is likely to go on.
+    /// One pass: the admin queue always, the socket when its time has come. True if anything came
+    /// of it.
     #[inline]
     pub fn poll(&mut self, now_ns: u64) -> bool {
-        self.device.controller.poll(now_ns);
+        let mut busy = self.device.controller.poll(now_ns);
         if now_ns >= self.next_look_ns || self.device.is_pending() {
-            self.look(now_ns);
+            busy |= self.look(now_ns);
         }
-        self.is_talking(now_ns)
+        busy
+    }
+
+    /// Whether its client was heard of a moment ago, and is likely to go on.
+    pub fn is_talking(&self, now_ns: u64) -> bool {
+        let is_recent = |heard| now_ns.saturating_sub(heard) < BUSY_FOR_NS;
+        self.heard_ns.is_some_and(is_recent)
     }
 
     /// The socket that clients connect to.
@@ -130,9 +136,10 @@ impl Endpoint {
         self.device.is_pending()
     }
 
-    fn look(&mut self, now_ns: u64) {
+    fn look(&mut self, now_ns: u64) -> bool {
         self.device.flush();
-        if !self.device.is_clogged() && self.server.poll(&mut self.device) {
+        let heard = !self.device.is_clogged() && self.server.poll(&mut self.device);
+        if heard {
             self.heard_ns = Some(now_ns);
         }
         while let Some(event) = self.server.take_event() {
@@ -141,11 +148,7 @@ impl Endpoint {
         }
         self.next_look_ns = now_ns + self.interval_ns(now_ns);
         self.report_stop();
-    }
-
-    fn is_talking(&self, now_ns: u64) -> bool {
-        let is_recent = |heard| now_ns.saturating_sub(heard) < BUSY_FOR_NS;
-        self.heard_ns.is_some_and(is_recent)
+        heard
     }
 
     /// How long the socket can wait.

@@ -29,24 +29,17 @@ pub enum Idle {
     Spin,
     /// Polls with a PAUSE between two passes: leaves more of a core to its hyperthread sibling.
     Pause,
-    /// Sleeps between two passes while [nothing happens](Idle::sleep), this long at first.
+    /// Sleeps between two passes while [nothing happens](sleep), this long at first.
     Sleep(Duration),
 }
 
-impl Idle {
-    /// How long a reactor sleeps that nothing has happened to for so long: not at all at first,
-    /// then as long as was asked for, and in the end 16 times that. The first command afterwards
-    /// waits as much longer at most.
-    pub fn sleep(self, quiet_ns: u64) -> Option<Duration> {
-        match self {
-            Idle::Sleep(time) if quiet_ns > QUIET_NS => {
-                let longest = Duration::from_micros(SLEEP_MICROSECONDS_MAX);
-                let longest = longest.min(SLEEP_GROWTH * time);
-                Some(Duration::from_nanos(quiet_ns / SLEEP_SHARE).clamp(time, longest))
-            }
-            _ => None,
-        }
-    }
+/// How long a reactor sleeps that nothing has happened to for so long: not at all at first, then
+/// the shortest time, and in the end 16 times that. The first command afterwards waits as much
+/// longer at most.
+pub fn sleep(shortest: Duration, quiet_ns: u64) -> Option<Duration> {
+    let longest = Duration::from_micros(SLEEP_MICROSECONDS_MAX).min(SLEEP_GROWTH * shortest);
+    let time = Duration::from_nanos(quiet_ns / SLEEP_SHARE).clamp(shortest, longest);
+    (quiet_ns > QUIET_NS).then_some(time)
 }
 
 impl FromStr for Idle {
@@ -111,12 +104,11 @@ mod tests {
 
     #[test]
     fn a_sleep_grows_to_a_64th_of_the_quiet_and_16_times_what_was_asked_for() {
-        let sleeps = |text: &str, quiet_ms: u64| {
-            let idle: Idle = text.parse().unwrap();
-            let sleep = idle.sleep(1_000_000 * quiet_ms + 1)?;
-            Some(sleep.as_micros())
+        let sleeps = |shortest: u64, quiet_ms: u64| {
+            let shortest = Duration::from_micros(shortest);
+            Some(sleep(shortest, 1_000_000 * quiet_ms + 1)?.as_micros())
         };
-        let fifty = [0, 1, 3, 8, 32, 60, 10_000].map(|quiet_ms| sleeps("sleep=50", quiet_ms));
+        let fifty = [0, 1, 3, 8, 32, 60, 10_000].map(|quiet_ms| sleeps(50, quiet_ms));
         let wanted = [
             None,
             Some(50),
@@ -127,14 +119,11 @@ mod tests {
             Some(800),
         ];
         assert_eq!(fifty, wanted);
-        assert_eq!(sleeps("sleep=1", 10_000), Some(16));
-        assert_eq!(sleeps("sleep=5000", 320), Some(5000));
-        assert_eq!(sleeps("sleep=5000", 512), Some(8000));
-        assert_eq!(sleeps("sleep=5000", 10_000), Some(10_000));
-        assert_eq!(sleeps("sleep=10000", 10_000), Some(10_000));
-        for polls in ["spin", "pause"] {
-            assert_eq!(sleeps(polls, 10_000), None);
-        }
+        assert_eq!(sleeps(1, 10_000), Some(16));
+        assert_eq!(sleeps(5000, 320), Some(5000));
+        assert_eq!(sleeps(5000, 512), Some(8000));
+        assert_eq!(sleeps(5000, 10_000), Some(10_000));
+        assert_eq!(sleeps(10_000, 10_000), Some(10_000));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A reactor: one thread, one core, one loop that never sleeps.
+//! A reactor: one thread, one core, one loop, which sleeps only if it [is asked to](Idle).
 //!
 //! Every pass polls the I/O queues of the active poll groups, looks at doorbells of those that rest
 //! ([`Roster`]), and enters the kernel at most once for all channels. Every few passes the clock is
@@ -15,7 +15,7 @@ use nvme::pcie::poll_group::{GroupSeed, PollGroup, Rest};
 
 use crate::cpu;
 use crate::endpoint::{Endpoint, EndpointSeed};
-use crate::idle::Idle;
+use crate::idle::{self, Idle};
 use crate::message::{ControllerId, Post, ReactorId, ToControl, ToReactor};
 use crate::roster::Roster;
 use crate::sockets::Sockets;
@@ -61,7 +61,7 @@ struct Reactor {
     next_talk_ns: u64,
     origin: Instant,
     now_ns: u64,
-    /// When a command was last at work, or a client talked.
+    /// When a command was last at work, or a client or another thread said something.
     busy_ns: u64,
     idle: Idle,
     /// Passes without work until the next look at everything else.
@@ -199,8 +199,8 @@ impl Reactor {
         match self.idle {
             Idle::Spin => {}
             Idle::Pause => std::hint::spin_loop(),
-            Idle::Sleep(_) => {
-                if let Some(time) = self.idle.sleep(self.now_ns - self.busy_ns) {
+            Idle::Sleep(shortest) => {
+                if let Some(time) = idle::sleep(shortest, self.now_ns - self.busy_ns) {
                     self.sleep(time);
                 }
             }
@@ -265,8 +265,10 @@ impl Reactor {
         let Some(index) = index else { return };
         let endpoint = &mut self.endpoints[index];
         if endpoint.poll(self.now_ns) {
-            self.turns.heard(index);
             self.busy_ns = self.now_ns;
+        }
+        if endpoint.is_talking(self.now_ns) {
+            self.turns.heard(index);
         }
         let watched = endpoint
             .take_new()
@@ -330,6 +332,7 @@ impl Reactor {
             let Some(message) = self.post.reactors[self.id.0].receive() else {
                 return;
             };
+            self.busy_ns = self.now_ns;
             match message {
                 ToReactor::ToGroup(id, group, envelope) => self.deliver(id, group, envelope),
                 ToReactor::FromGroup(id, group, reply) => self.reply(id, group, reply),

@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bdev::memory::{Seal, SharedPages};
+use bdev::memory::{Iova, MemoryRegion, PageKind, Protection, Seal, SharedPages};
 use bdev::{IoContext, IoLimits, Null, NullConfig};
 use nix::errno::Errno;
 use nvme::namespace::Namespace;
@@ -176,15 +176,45 @@ fn a_reset_that_ends_is_answered_and_one_that_does_not_is_an_error() {
 #[test]
 fn a_client_that_was_heard_of_is_likely_to_go_on_for_a_while() {
     let mut rig = Rig::new();
-    assert!(!rig.endpoint.poll(rig.now_ns));
+    rig.pass();
+    assert!(!rig.endpoint.is_talking(rig.now_ns));
     let client = rig.reset();
     rig.finish(client, Rig::pass_with_group).unwrap();
     // Its end is noticed, if it is not yet, and may be the last that was heard.
     rig.now_ns += BUSY_INTERVAL_NS;
-    assert!(rig.endpoint.poll(rig.now_ns));
+    rig.pass();
     let heard_ns = rig.endpoint.heard_ns.unwrap();
-    assert!(rig.endpoint.poll(heard_ns + BUSY_FOR_NS - 1));
-    assert!(!rig.endpoint.poll(heard_ns + BUSY_FOR_NS));
+    assert!(rig.endpoint.is_talking(heard_ns + BUSY_FOR_NS - 1));
+    assert!(!rig.endpoint.is_talking(heard_ns + BUSY_FOR_NS));
+}
+
+/// The doorbells of a guest are no messages.
+#[test]
+fn an_admin_command_is_work_though_its_client_says_nothing() {
+    let mut rig = Rig::new();
+    let (backing, _fd) = Backing::memfd("guest", 0x2000, PageKind::Normal).unwrap();
+    let protection = Protection {
+        read: true,
+        write: true,
+    };
+    let region = MemoryRegion::new(backing, 0, Iova(0), 0x2000, protection).unwrap();
+    let controller = &mut rig.endpoint.device.controller;
+    controller.map(region).unwrap();
+    // Both admin queues have 16 entries; the controller is enabled.
+    controller.bar_write(0, 0x24, &0x000f_000f_u32.to_le_bytes());
+    controller.bar_write(0, 0x30, &0x1000_u64.to_le_bytes());
+    controller.bar_write(0, 0x14, &0x0046_0001_u32.to_le_bytes());
+    for _ in 0..10 {
+        rig.pass_with_group();
+    }
+    assert!(rig.endpoint.device.controller.is_ready());
+    assert!(!rig.endpoint.poll(rig.now_ns));
+    rig.endpoint
+        .device
+        .controller
+        .bar_write(0, 0x1000, &1_u32.to_le_bytes());
+    assert!(rig.endpoint.poll(rig.now_ns));
+    assert!(!rig.endpoint.poll(rig.now_ns));
 }
 
 #[test]

@@ -173,17 +173,18 @@ fn data_on_a_file_disk_is_there_after_a_restart() {
 #[test]
 fn a_reactor_that_sleeps_or_pauses_wakes_for_each_command() {
     let stage = Stage::new();
-    for idle in ["sleep=1000", "pause", "spin"] {
+    for idle in ["sleep=50", "sleep=1000", "pause", "spin"] {
         let arguments = format!("--idle {idle} --bdev file:a,path=DIR/image,size=1m");
         let controller = "--controller socket=DIR/a.sock,ns=a";
         let daemon = Daemon::serve(&stage, &format!("{arguments} {controller}"));
         let mut host = Host::connect(&stage.path("a.sock"));
         host.write_pages(16, 1);
-        for _ in 0..3 {
-            // Longer than it stays awake.
-            thread::sleep(Duration::from_millis(5));
+        // Longer than it stays awake, and so long that sleeps have grown.
+        for milliseconds in [5, 5, 100] {
+            thread::sleep(Duration::from_millis(milliseconds));
             host.check_pages(16, 1);
         }
+        thread::sleep(Duration::from_millis(100));
         daemon.stop();
     }
 }
