@@ -75,8 +75,9 @@ Sizes are digits with an optional k, m, g or t and an optional iB, in powers of 
 
 A JOBFILE is one of fio's. Its jobs run one after another, as with stonewall, and become one report
 with a job for each. What is known of it: rw, rwmixread, rwmixwrite, bs, iodepth, numjobs, size,
-thinktime, runtime, time_based, ramp_time, randseed, random_distribution, cpus_allowed, filename
-(the target's socket; several are separated by `:`), name and verify=meta, which is --verify.
+thinktime (after as many commands as iodepth says), runtime, time_based, ramp_time, randseed,
+random_distribution, cpus_allowed, filename (the target's socket; several are separated by `:`),
+name and verify=meta, which is --verify.
 Everything else is named on the standard error and ignored. Unlike --runtime, a runtime without
 time_based ends when the size has been covered, if that is sooner.
 

@@ -163,6 +163,9 @@ fn machine(plan: &Plan, pair: Pair, bare: Bare, bytes: u64) -> Result<Machine, E
     if plan.queues != 1 {
         return refused("--reactor-core compares with one queue of the machine: --numjobs 1");
     }
+    if !plan.think_time.is_zero() {
+        return refused("the machine does not think: --bare goes without --thinktime");
+    }
     if bare == Bare::Copy && plan.distribution != Distribution::Random {
         return refused("--bare copy has no zones: its places are in order, or all as likely");
     }
@@ -181,6 +184,8 @@ fn shuffled(count: usize, rng: &mut Rng) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::cores::Core;
 
@@ -210,6 +215,11 @@ mod tests {
             ..plan.clone()
         };
         assert!(refused(&two).contains("--numjobs 1"));
+        let thinking = Plan {
+            think_time: Duration::from_micros(1),
+            ..plan.clone()
+        };
+        assert!(refused(&thinking).contains("--thinktime"));
         let zoned = Plan {
             distribution: "zoned:60/10:40/90".parse().expect("zones"),
             ..plan

@@ -232,6 +232,11 @@ fn set(job: &mut JobOptions, key: &str, value: Option<&str>) -> Result<Taken, St
             "shared" => return Ok(Taken::InVain("is `split` always: each queue has one core")),
             _ => return Err("it is neither `split` nor `shared`".to_owned()),
         },
+        "thinktime_blocks" => {
+            return Ok(Taken::InVain(
+                "is `iodepth` always: a burst fills the queue",
+            ));
+        }
         "thinktime" => workload.thinktime = Some(value::microseconds(given()?)?),
         "runtime" => job.runtime = value::time(given()?)?,
         "time_based" => job.time_based = Some(value::flag(value)?),

@@ -59,7 +59,7 @@ pub(crate) fn print_text(job: &Finished) -> bool {
 fn text(job: &Finished) -> String {
     let (plan, outcome) = (&job.plan, &job.outcome);
     let mut lines = vec![format!(
-        "{}{} of {} bytes, depth {}, {}{}, {:.2} s",
+        "{}{} of {} bytes, depth {}, {}{}{}, {:.2} s",
         plan.name
             .as_ref()
             .map_or(String::new(), |name| format!("{name}: ")),
@@ -71,6 +71,11 @@ fn text(job: &Finished) -> String {
             ""
         } else {
             " of each target"
+        },
+        if plan.think_time.is_zero() {
+            String::new()
+        } else {
+            format!(", {} us to think", plan.think_time.as_micros())
         },
         outcome.elapsed.as_secs_f64(),
     )];

@@ -207,6 +207,7 @@ fn workload(options: &Options) -> Result<Workload, String> {
             false => None,
         },
         distribution: option(options, "random_distribution").filter(|name| name != "random"),
+        think_time: option(options, "thinktime").filter(|time| time != "0"),
         block_bytes,
         depth: number(options, "iodepth", 1)?,
         queues: number(options, "numjobs", 1)?,

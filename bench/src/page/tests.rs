@@ -373,26 +373,30 @@ fn the_report_is_written_into_a_new_folder() {
 }
 
 #[test]
-fn another_distribution_is_another_workload() {
-    let run = |distribution: &str, depth: &str| {
+fn another_distribution_or_think_time_is_another_workload() {
+    let run = |distribution: &str, think_time: &str, depth: &str| {
         let options = json!({ "rw": "randread", "iodepth": depth, "target": "malloc",
-                              "random_distribution": distribution });
+                              "random_distribution": distribution, "thinktime": think_time });
         result("a", &options, 1e6)
     };
     let files = [
-        run("random", "1"),
-        run("random", "4"),
-        run("zipf:1.2", "1"),
-        run("zipf:1.2", "4"),
+        run("random", "0", "1"),
+        run("random", "0", "4"),
+        run("random", "50", "1"),
+        run("random", "50", "4"),
+        run("zipf:1.2", "0", "1"),
+        run("zipf:1.2", "0", "4"),
     ];
     let files = report(&files).expect("a report");
     let names = names(&files);
     assert_eq!(
-        names[..2],
+        names[..3],
         [
             "depth-randread-4k-q1.svg",
+            "depth-randread-t50-4k-q1.svg",
             "depth-randread-zipf-1-2-4k-q1.svg"
         ]
     );
-    assert!(file(&files, names[1]).contains("4 KiB random reads, zipf:1.2: IOPS over"));
+    assert!(file(&files, names[1]).contains("4 KiB random reads, thinktime 50: IOPS over"));
+    assert!(file(&files, names[2]).contains("4 KiB random reads, zipf:1.2: IOPS over"));
 }

@@ -22,6 +22,8 @@ pub(super) struct Workload {
     pub(super) reads: Option<u8>,
     /// fio's `random_distribution`, where it is not that all blocks are as likely.
     pub(super) distribution: Option<String>,
+    /// fio's `thinktime`, where commands do not follow one another at once.
+    pub(super) think_time: Option<String>,
     pub(super) block_bytes: u64,
     pub(super) depth: u64,
     pub(super) queues: u64,
@@ -69,6 +71,7 @@ impl Workload {
         let mut parts = vec![self.mode.clone()];
         parts.extend(self.reads.map(|reads| format!("r{reads}")));
         parts.extend(self.distribution.clone());
+        parts.extend(self.think_time.as_ref().map(|time| format!("t{time}")));
         if self.block_bytes > 0 {
             parts.push(short_size(self.block_bytes));
         }
@@ -115,6 +118,9 @@ impl Workload {
         if let Some(distribution) = &self.distribution {
             text += &format!(", {distribution}");
         }
+        if let Some(time) = &self.think_time {
+            text += &format!(", thinktime {time}");
+        }
         text
     }
 
@@ -159,6 +165,7 @@ mod tests {
             mode: "randrw".to_owned(),
             reads: Some(70),
             distribution: None,
+            think_time: None,
             block_bytes: 128 << 10,
             depth: 32,
             queues: 2,

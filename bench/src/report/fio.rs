@@ -63,6 +63,7 @@ struct Options {
     /// In microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     thinktime: Option<String>,
+    thinktime_blocks: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rwmixread: Option<String>,
     random_distribution: String,
@@ -158,6 +159,7 @@ impl Job {
 impl Options {
     fn new(plan: &Plan, outcome: &Outcome) -> Options {
         let seconds = |runtime: std::time::Duration| runtime.as_secs_f64().to_string();
+        let thinks = !plan.think_time.is_zero();
         Options {
             rw: plan.shape.name(),
             bs: plan.command_bytes.to_string(),
@@ -169,8 +171,8 @@ impl Options {
                 .runtime
                 .map(|_| if plan.time_based { "1" } else { "0" }),
             ramp_time: (!plan.ramp_time.is_zero()).then(|| seconds(plan.ramp_time)),
-            thinktime: (!plan.think_time.is_zero())
-                .then(|| plan.think_time.as_micros().to_string()),
+            thinktime: thinks.then(|| plan.think_time.as_micros().to_string()),
+            thinktime_blocks: thinks.then(|| plan.depth.to_string()),
             rwmixread: match plan.shape.mix {
                 Mix::Both { read_percent } => Some(read_percent.to_string()),
                 Mix::Reads | Mix::Writes => None,

@@ -1,8 +1,8 @@
 //! One queue, driven by one thread: the hot loop.
 //!
 //! Each pass takes completions that are there, submits a command for each, and then writes the
-//! doorbells once. It allocates nothing, makes no system call, and reads the clock only in a pass
-//! that has found something.
+//! doorbells once. It allocates nothing, makes no system call unless it is to think, and reads the
+//! clock only in a pass that has found something.
 //!
 //! It stores as little as it can: what a core stores waits in a buffer, in order, for lines that
 //! the reactor has read, and the more there is of it for each command, the fewer commands are under
@@ -93,6 +93,7 @@ pub(super) struct Job {
     tally: Tally,
     completed: u64,
     pace: Pace,
+    /// When something completed last, or a thought ended.
     last_ns: u64,
     /// From when on commands count.
     begin_ns: u64,
@@ -224,8 +225,8 @@ impl Job {
         done
     }
 
-    /// Keeps all slots busy until the traffic or the time comes to an end, and nothing is in
-    /// flight any more.
+    /// Keeps all slots busy, or fills them in bursts, until the traffic or the time comes to an
+    /// end, and nothing is in flight any more.
     fn phase<T: Traffic>(
         &mut self,
         traffic: &mut T,
@@ -265,21 +266,22 @@ impl Job {
             self.record(done);
             completed += 1;
         }
-        if self.pace.thinks() {
-            self.next_burst(traffic, now_ns)?;
-        } else if !self.free.is_empty() {
+        if !self.free.is_empty() && !self.pace.thinks() {
             self.refill(traffic, now_ns)?;
         }
         self.queue.ring()?;
         // Nothing waits for this any more: with one command in flight, the next would.
         self.record(first);
-        if self.ramping && now_ns >= self.begin_ns {
-            self.end_ramp(now_ns);
-        }
         self.idle_passes = 0;
         self.last_ns = now_ns;
         self.completed += completed;
         self.signals.publish(self.index, self.completed);
+        if self.in_flight == 0 && self.pace.thinks() {
+            self.next_burst(traffic)?;
+        }
+        if self.ramping && self.last_ns >= self.begin_ns {
+            self.end_ramp(self.last_ns);
+        }
         Ok(true)
     }
 
@@ -322,14 +324,14 @@ impl Job {
         self.tally.record(done.action, done.latency_ns);
     }
 
-    /// Thinks when nothing is in flight any more: what completed meanwhile would seem late.
+    /// Thinks, and fills all slots, with nothing in flight: what completed meanwhile would seem
+    /// late. The thought after a burst belongs to it, that after the last one, too.
     #[cold]
-    fn next_burst<T: Traffic>(&mut self, traffic: &mut T, now_ns: u64) -> Result<(), Failure> {
-        if self.in_flight > 0 {
-            return Ok(());
-        }
-        let now_ns = self.pace.think(now_ns);
-        self.refill(traffic, now_ns)
+    fn next_burst<T: Traffic>(&mut self, traffic: &mut T) -> Result<(), Failure> {
+        let signals = &self.signals;
+        self.last_ns = self.pace.think(self.last_ns, || signals.stopped());
+        self.refill(traffic, self.last_ns)?;
+        Ok(self.queue.ring()?)
     }
 
     /// Submits commands in all free slots, as far as there are any.
@@ -450,7 +452,8 @@ impl Job {
         Ok(())
     }
 
-    /// From the start of the job, or the end of its ramp, to the last completion.
+    /// From the start of the job, or the end of its ramp, to the last completion or the end of the
+    /// thought after it.
     fn busy_time(&mut self) -> Duration {
         if self.ramping {
             self.end_ramp(self.last_ns);

@@ -293,17 +293,65 @@ fn a_job_that_thinks_submits_bursts_and_ends_in_time() {
         verify: false,
         ..plan(&target, Order::Random, Mix::Reads)
     };
-    let reads = succeeds(&plan).tally.read;
-    // A burst of two at the start, and one after each thought.
-    assert!(reads.commands() <= 2 * (1 + 10), "{}", reads.commands());
+    let outcome = succeeds(&plan);
+    let reads = outcome.tally.read;
+    // A burst of two at the start, and one after each thought, of which the last one counts.
+    assert!(
+        (4..=2 * 10).contains(&reads.commands()),
+        "{}",
+        reads.commands()
+    );
     assert_eq!(reads.commands() % 2, 0);
+    assert!(outcome.elapsed >= Duration::from_millis(200));
     assert!(reads.latencies().value_at_quantile(0.99) < 20_000_000);
     let plan = Plan {
         think_time: Duration::from_secs(600),
         ..plan
     };
     let started = Instant::now();
+    let outcome = succeeds(&plan);
+    assert_eq!(outcome.tally.read.commands(), 2);
+    assert!(outcome.elapsed >= Duration::from_millis(200));
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn a_thought_is_no_time_that_the_target_takes() {
+    let slow = |_: Seen| {
+        thread::sleep(Duration::from_millis(30));
+        Effect::Right
+    };
+    let target = Target::with_fault(Model::PLAIN, slow);
+    let plan = Plan {
+        think_time: Duration::from_millis(400),
+        runtime: Some(Duration::from_millis(600)),
+        timeout: Duration::from_millis(300),
+        depth: 1,
+        verify: false,
+        ..plan(&target, Order::Random, Mix::Reads)
+    };
     assert_eq!(succeeds(&plan).tally.read.commands(), 2);
+}
+
+#[test]
+fn a_thought_ends_when_another_queue_fails() {
+    let fail = |seen: Seen| match seen.before == 5 {
+        true => Effect::Fail(Status::WRITE_FAULT),
+        false => Effect::Right,
+    };
+    let target = Target::with_fault(Model::PLAIN, fail);
+    let plan = Plan {
+        think_time: Duration::from_secs(600),
+        depth: 4,
+        queues: 2,
+        ..plan(&target, Order::Sequential, Mix::Writes)
+    };
+    let started = Instant::now();
+    let failures = outcome(&plan).failures;
+    assert!(
+        matches!(failures[..], [Failure::Command { .. }]),
+        "{failures:?}"
+    );
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use quanta::Clock;
 
+/// How long a job thinks without a look at whether it is to stop.
+const THOUGHT: Duration = Duration::from_millis(50);
+
 /// The times of a job.
 pub(super) struct Pace {
     clock: Clock,
@@ -53,12 +56,17 @@ impl Pace {
         !self.think_time.is_zero()
     }
 
-    /// Thinks, until the end at most, and tells the time then.
+    /// Thinks, until the end or until it is stopped at most, and tells the time then.
     #[cold]
-    pub(super) fn think(&self, now_ns: u64) -> u64 {
-        let left = Duration::from_nanos(self.end_ns.saturating_sub(now_ns));
-        thread::sleep(self.think_time.min(left));
-        self.now_ns()
+    pub(super) fn think(&self, now_ns: u64, stopped: impl Fn() -> bool) -> u64 {
+        let until_ns = now_ns.saturating_add(nanoseconds(self.think_time));
+        let until_ns = until_ns.min(self.end_ns);
+        let mut now_ns = now_ns;
+        while now_ns < until_ns && !stopped() {
+            thread::sleep(Duration::from_nanos(until_ns - now_ns).min(THOUGHT));
+            now_ns = self.now_ns();
+        }
+        now_ns
     }
 
     /// From now on there is nothing to think about.
