@@ -11,8 +11,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Most lines that wait.
 const LINES_MAX: usize = 4096;
-/// How long lines wait at most.
-const INTERVAL: Duration = Duration::from_millis(5);
+/// How long lines wait at most. A look for some that is in vain wakes a core for nothing.
+const INTERVAL: Duration = Duration::from_millis(50);
 /// Lines written per second at most; what guests and peers can cause must not fill a disk.
 const LINES_PER_SECOND: u64 = 200;
 
