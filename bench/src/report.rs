@@ -218,6 +218,8 @@ mod tests {
             !told.contains("write") && !told.contains("verify"),
             "{told}"
         );
+        job.plan.think_time = Duration::from_micros(50);
+        assert!(text(&job).contains("1 queue, 50 us to think, 2.00 s\n"));
         job.plan.verify = true;
         job.outcome.blocks_verified = 9;
         assert!(text(&job).contains("verify: 9 blocks"));

@@ -58,8 +58,8 @@ pub(crate) struct WorkloadOptions {
     /// Commands in flight on each queue [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) iodepth: Option<u16>,
-    /// How long a queue is given nothing each time all its commands have completed: fio's thinktime
-    /// with as many thinktime_blocks as --iodepth [default: not at all]
+    /// How long at least a queue is given nothing when all its commands have completed: thinktime
+    /// of fio with as many thinktime_blocks as --iodepth [default: not at all]
     #[arg(long, value_name = "MICROSECONDS", value_parser = microseconds)]
     pub(crate) thinktime: Option<Duration>,
     /// I/O queues of each target, each with a thread and an equal part of the namespace of its own

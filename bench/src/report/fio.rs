@@ -63,6 +63,7 @@ struct Options {
     /// In microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     thinktime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     thinktime_blocks: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rwmixread: Option<String>,
@@ -309,6 +310,19 @@ mod tests {
         let mean = latencies["mean"].as_f64().expect("a mean");
         assert!((mean - 1000.5).abs() < 1.0, "{mean}");
         assert!(report.get("verify").is_none() && job.get("verify").is_none());
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_told() {
+        let mut thinking = measured();
+        thinking.plan.think_time = Duration::from_micros(20);
+        let options = |job| parsed(job)["jobs"][0]["job options"].clone();
+        let (without, with) = (options(measured()), options(thinking));
+        assert_eq!(with["thinktime"], "20");
+        assert_eq!(with["thinktime_blocks"], "4");
+        for key in ["thinktime", "thinktime_blocks", "runtime", "ramp_time"] {
+            assert!(without.get(key).is_none(), "{key}");
+        }
     }
 
     #[test]
