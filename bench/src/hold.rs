@@ -1,17 +1,36 @@
 //! `bellwire-bench hold`: hosts that have queues and ring no doorbell, to measure beside.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
 use nvme::spec::QueueId;
 
-use crate::cli::HoldOptions;
 use crate::driver::{Controller, HostMemory, QueueSeed};
+use crate::job_options::seconds;
 use crate::workload::{Error, Failure};
 
 /// How often the connections are looked after.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldOptions {
+    /// The targets' vfio-user sockets, or folders that hold them as `cntrl`
+    #[arg(value_name = "SOCKET", required = true)]
+    pub(crate) targets: Vec<PathBuf>,
+    /// I/O queues of each
+    #[arg(long, value_name = "QUEUES", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) numjobs: u16,
+    /// Commands that a queue could hold
+    #[arg(long, value_name = "N", default_value_t = 127,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) iodepth: u16,
+    /// How long a target may take for an answer
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
 
 /// An enabled controller with its queues.
 struct Held {

@@ -1,17 +1,33 @@
 //! `bellwire-bench identify`: what a controller says of itself, as text or JSON.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::Args;
 use nvme::spec::Nsid;
 use nvme::spec::identify::{IdentifyController, IdentifyNamespace, Vwc};
 use nvme::spec::registers::Vs;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::cli::IdentifyOptions;
 use crate::driver::Controller;
+use crate::job_options::seconds;
 use crate::report::Count;
 use crate::workload::Error;
+
+#[derive(Debug, Args)]
+pub(crate) struct IdentifyOptions {
+    /// The target's vfio-user socket, or a folder that holds it as `cntrl`
+    #[arg(value_name = "SOCKET")]
+    pub(crate) target: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How long the target may take for an answer
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
 
 /// What is shown, with the specification's names in the JSON.
 #[derive(Debug, Serialize)]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use crate::cli::{JobOptions, Mode};
+use crate::job_options::{JobOptions, Mode};
 
 /// The jobs of a file.
 #[derive(Debug)]

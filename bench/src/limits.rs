@@ -20,6 +20,7 @@ mod kernel;
 mod line;
 mod machine;
 mod memory;
+mod options;
 mod pair;
 mod report;
 mod rings;
@@ -36,11 +37,11 @@ use self::figure::Windows;
 pub(crate) use self::line::round_trip;
 pub(crate) use self::machine::{Machine, Window};
 use self::memory::Memory;
+pub(crate) use self::options::{HELP, LimitsOptions};
 pub(crate) use self::pair::Pair;
 use self::report::{Limits, Row};
 pub(crate) use self::work::{Bare, Commands};
 use self::work::{DEPTHS, Shape};
-use crate::cli::LimitsOptions;
 
 /// What commands copy from and to: more than caches hold.
 const DISK_BYTES: u64 = 256 << 20;

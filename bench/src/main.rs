@@ -6,7 +6,7 @@
 //! between it and the target. What it measures is therefore the target.
 //!
 //! ```text
-//! cli, job_file: what to do
+//! cli, job_options, job_file: what to do
 //!  └► run ──► workload ──► job, one a queue and thread: hot loop ──► driver ──► target
 //!      │                    └─ traffic: which command is next, what its data must be
 //!      └────► report: text, or JSON with fio's names
@@ -29,6 +29,7 @@ mod emulated;
 mod hold;
 mod identify;
 mod job_file;
+mod job_options;
 mod limits;
 mod micro;
 mod page;

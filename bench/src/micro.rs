@@ -14,7 +14,7 @@ mod stage;
 
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum as _;
+use clap::{Args, ValueEnum as _};
 use nvme::pcie::poll_group::PollGroup;
 use nvme::spec::Status;
 
@@ -26,6 +26,20 @@ use self::parts::Parts;
 /// Controllers of the scan, and queues of each.
 const SCAN_CONTROLLERS: u32 = 64;
 const SCAN_QUEUES: u16 = 16;
+
+#[derive(Debug, Args)]
+pub(crate) struct MicroOptions {
+    /// What to measure [default: everything]
+    #[arg(long, value_enum)]
+    pub(crate) case: Option<Case>,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 1_000_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    pub(crate) commands: u32,
+    /// Print each case and the function that it measures, for callgrind, and measure nothing
+    #[arg(long, conflicts_with_all = ["case", "commands"])]
+    pub(crate) list: bool,
+}
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]

@@ -24,13 +24,37 @@ mod workload;
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 pub(crate) use self::error::Error;
 use self::figures::Figure;
 use self::source::Sources;
-use crate::cli::ReportOptions;
 
 /// The page's own file.
 const PAGE: &str = "index.html";
+
+/// What is to be known beside the options.
+pub(crate) const HELP: &str = "\
+Results with one name are one series. Which charts they are in follows from their job options: those
+that differ in iodepth, bs, numjobs or targets only are a line over that. Several results of one
+name and workload are rounds: their median is drawn, with the lowest and the highest. Those with
+another round_trip_ns than most of the series, by half as much again, are left out.
+
+The limits of `limits --json` are drawn as dashed lines: a series with null in its name or target is
+held against the empty command, one with malloc against the fastest copy.
+
+index.html needs nothing else, and each chart is a file of its own; both follow the reader's theme,
+light or dark. For PNG files: rsvg-convert --zoom 2 CHART.svg > CHART.png";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportOptions {
+    /// The folder to write into; it is made if need be, and files of the same names are replaced
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// JSON of `run`, `compare`, `limits` or fio; series get their colours in this order
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
 
 /// Reads the files and writes the page and its pictures.
 pub(crate) fn run(options: &ReportOptions) -> Result<(), Error> {

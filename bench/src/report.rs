@@ -1,12 +1,13 @@
 //! What a run came to: as text for people, as JSON with fio's names for tools.
 
+mod finished;
 mod fio;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::run::{Distance, Finished};
+pub(crate) use self::finished::{Distance, Finished};
 use crate::workload::{Direction, Outcome, Plan, Setting};
 
 /// The percentiles that fio reports unless told otherwise, and one more: fast targets complete

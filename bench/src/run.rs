@@ -1,38 +1,16 @@
 //! `bellwire-bench run`: carries out one plan after another, and has it reported.
 
+mod options;
+
 use std::error::Error;
 use std::fmt::Display;
 
-use crate::cli::RunOptions;
+pub(crate) use self::options::{HELP, RunOptions};
 use crate::cores::Core;
 use crate::limits::{self, Pair};
 use crate::progress::Progress;
-use crate::report;
-use crate::workload::{self, Outcome, Plan};
-
-/// A plan that was carried out, or begun at least.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) plan: Plan,
-    pub(crate) outcome: Outcome,
-    pub(crate) distance: Option<Distance>,
-}
-
-/// How far the first client's core and the reactor's were apart around a workload: the round trip
-/// of a cache line. Virtual machines get their cores moved while they run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Distance {
-    pub(crate) client: Core,
-    pub(crate) reactor: Core,
-    pub(crate) before_ns: f64,
-    pub(crate) after_ns: f64,
-}
-
-impl Distance {
-    pub(crate) fn mean_ns(&self) -> f64 {
-        (self.before_ns + self.after_ns) / 2.0
-    }
-}
+use crate::report::{self, Distance, Finished};
+use crate::workload::{self, Plan};
 
 /// Runs the workloads that are asked for, each after the one before it, and prints their report.
 /// One that fails is the last: what it has come upon is not to be written over. False if one has
@@ -105,17 +83,4 @@ fn finish(plan: Plan, reactor: Option<Core>) -> Result<Finished, Box<dyn Error>>
         outcome,
         distance,
     })
-}
-
-#[cfg(test)]
-impl Finished {
-    /// A plan that was begun, and nothing has happened.
-    pub(crate) fn example() -> Finished {
-        let (plan, outcome) = workload::example();
-        Finished {
-            plan,
-            outcome,
-            distance: None,
-        }
-    }
 }

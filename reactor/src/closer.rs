@@ -5,48 +5,13 @@
 //! sent, and a count of what is not closed yet: a client whose files do not close is not listened
 //! to beyond a limit, and takes neither time nor descriptors of the others.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
 use crate::message::ControllerId;
+use crate::unclosed::Unwanted;
 
 /// What is closed is first in the queue, so a stack of its own needs no more than this, in bytes.
 const STACK_BYTES: usize = 64 << 10;
-
-/// How many descriptors of a client wait to be closed. A clone is the same count.
-#[derive(Debug, Default)]
-pub struct Unclosed(Arc<()>);
-
-/// A descriptor that nobody wants, counted until it is closed.
-#[derive(Debug)]
-pub struct Unwanted {
-    // Declared before what counts it: it goes first.
-    fd: OwnedFd,
-    _counted: Arc<()>,
-}
-
-impl Unclosed {
-    /// Counts one more.
-    pub fn count(&self, fd: OwnedFd) -> Unwanted {
-        Unwanted {
-            fd,
-            _counted: Arc::clone(&self.0),
-        }
-    }
-
-    /// How many there are.
-    pub fn waiting(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
-    }
-}
-
-impl Unwanted {
-    /// For a last look at it.
-    pub fn fd(&self) -> &OwnedFd {
-        &self.fd
-    }
-}
 
 /// The threads that close, one for each controller whose client has sent something.
 pub struct Closers(Vec<Option<Sender<Unwanted>>>);
@@ -95,6 +60,7 @@ mod tests {
     use nix::sys::socket::sockopt::Linger;
 
     use super::*;
+    use crate::unclosed::Unclosed;
 
     /// A socket whose close waits for the other end to take what was sent, and that end.
     fn lingering() -> (TcpStream, TcpStream) {

@@ -24,6 +24,7 @@ mod signal;
 mod sockets;
 mod target;
 mod turns;
+mod unclosed;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use bdev::memory::{Backing, MapError};
 use crossbeam_queue::ArrayQueue;
 use nvme::pcie::message::{Envelope, FromGroup, GroupId};
 
-use crate::closer::Unwanted;
+use crate::unclosed::Unwanted;
 
 /// Messages that wait in one inbox.
 const INBOX_MAX: usize = 1024;

@@ -7,6 +7,7 @@
 
 mod admin_queue;
 mod commands;
+mod execution;
 mod groups;
 mod interrupts;
 mod lifecycle;

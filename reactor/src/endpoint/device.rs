@@ -14,9 +14,9 @@ use vfio_user::device::{
     Device, DmaMap, DmaRange, IrqAction, Outcome, RegionInfo, Reply, Selection, SetIrqs, SparseArea,
 };
 
-use crate::closer::Unclosed;
 use crate::eventfd::Eventfd;
 use crate::message::{ControllerId, OpenMemory, Post, ToControl};
+use crate::unclosed::Unclosed;
 
 /// VFIO region of configuration space; 0 to 5 are the BARs.
 const CONFIG_REGION: u32 = 7;

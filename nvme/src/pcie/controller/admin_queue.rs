@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Controller;
-use super::commands::{self, Execution};
+use super::execution::Execution;
+use super::{Controller, commands};
 use crate::admin::log_page::note_error;
 use crate::pcie::interrupt::Owed;
 use crate::pcie::message::CommandError;

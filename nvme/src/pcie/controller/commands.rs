@@ -3,6 +3,7 @@
 
 use zerocopy::IntoBytes;
 
+use super::execution::Execution;
 use super::{Controller, queue_commands};
 use crate::admin::features::{Features, SetFeature};
 use crate::admin::identify::{self, Ask};
@@ -13,19 +14,6 @@ use crate::spec::admin::{FeaturesCommand, GetLogPage, IdentifyCommand};
 use crate::spec::identify::CSI_NVM;
 use crate::spec::log_page::lid;
 use crate::spec::{AdminOpcode, Fuse, Nsid, Psdt, Sqe, Status};
-
-/// What became of an admin command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Execution {
-    /// It completes now, with this completion dword 0.
-    Done(u32),
-    /// It completes when every poll group has the new view of the controller.
-    WithView(u32),
-    /// It completes when a poll group has answered.
-    Pending,
-    /// It waits for an event without holding room in the completion queue.
-    Parked,
-}
 
 /// Executes an admin command.
 ///

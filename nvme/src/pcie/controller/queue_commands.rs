@@ -5,7 +5,7 @@
 
 use bdev::memory::Iova;
 
-use super::commands::Execution;
+use super::execution::Execution;
 use super::{AdminRequest, Controller};
 use crate::pcie::message::{CqSpec, SqSpec};
 use crate::pcie::queue::SlotIndex;

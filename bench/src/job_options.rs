@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::seconds;
 use crate::cores::Cores;
 use crate::workload::{Distribution, Error, Mix, Order, Plan, Shape};
 
 /// The seed of a run that is not given one. It never changes: a later run has to know it to verify
 /// what an earlier one wrote.
-pub(super) const SEED: u64 = 0x6265_6c6c_7769_7265;
+pub(crate) const SEED: u64 = 0x6265_6c6c_7769_7265;
 
 /// What a job does, and on what. None: that was not said.
 #[derive(Args, Clone, Debug, Default)]
@@ -99,7 +98,7 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// What it asks for; with so many reads in a hundred if it mixes.
-    pub(super) fn shape(self, read_percent: u8) -> Shape {
+    pub(crate) fn shape(self, read_percent: u8) -> Shape {
         let (order, mix) = match self {
             Mode::Read => (Order::Sequential, Mix::Reads),
             Mode::Write => (Order::Sequential, Mix::Writes),
@@ -113,7 +112,7 @@ impl Mode {
 
 impl JobOptions {
     /// These options, and where they say nothing those of `other`.
-    pub(super) fn over(self, other: JobOptions) -> JobOptions {
+    pub(crate) fn over(self, other: JobOptions) -> JobOptions {
         JobOptions {
             targets: match self.targets.is_empty() {
                 true => other.targets,
@@ -132,7 +131,7 @@ impl JobOptions {
     }
 
     /// What is to be done, as far as it can be said without having seen the target.
-    pub(super) fn plan(&self) -> Result<Plan, Error> {
+    pub(crate) fn plan(&self) -> Result<Plan, Error> {
         if self.targets.is_empty() {
             return Err(Error::Options(
                 "--target is missing, the target's vfio-user socket",
@@ -179,7 +178,7 @@ impl WorkloadOptions {
     }
 
     /// A plan without an end in time.
-    pub(super) fn plan(&self, targets: &[PathBuf]) -> Result<Plan, Error> {
+    pub(crate) fn plan(&self, targets: &[PathBuf]) -> Result<Plan, Error> {
         let Some(rw) = self.rw else {
             return Err(Error::Options(
                 "--rw is missing: one of read, write, randread, randwrite and randrw",
@@ -214,4 +213,14 @@ impl WorkloadOptions {
 fn microseconds(text: &str) -> Result<Duration, String> {
     let microseconds = text.parse().map_err(|_| "not a number of microseconds")?;
     Ok(Duration::from_micros(microseconds))
+}
+
+/// A time in seconds, with or without a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let digits = text.strip_suffix('s').unwrap_or(text);
+    let seconds: f64 = digits.parse().map_err(|_| "not a number of seconds")?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(_) | Err(_) => Err("not a time that can be waited for".to_owned()),
+    }
 }
