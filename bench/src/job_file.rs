@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+pub(crate) use self::value::microseconds;
 use crate::job_options::{JobOptions, Mode};
 
 /// The jobs of a file.
@@ -237,7 +238,7 @@ fn set(job: &mut JobOptions, key: &str, value: Option<&str>) -> Result<Taken, St
                 "is `iodepth` always: a burst fills the queue",
             ));
         }
-        "thinktime" => workload.thinktime = Some(value::microseconds(given()?)?),
+        "thinktime" => workload.thinktime = Some(microseconds(given()?)?),
         "runtime" => job.runtime = value::time(given()?)?,
         "time_based" => job.time_based = Some(value::flag(value)?),
         "ramp_time" => job.ramp_time = value::time(given()?)?,

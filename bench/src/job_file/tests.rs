@@ -128,6 +128,7 @@ direct=0
 [two]
 ioengine=io_uring
 nrfiles=2
+thinktime_blocks=1
 [three]";
     let file = parse(text).expect("jobs");
     assert_eq!(file.jobs.len(), 3);
@@ -139,6 +140,7 @@ nrfiles=2
             "t.fio:4: `thread` has no meaning here and is ignored",
             "t.fio:5: `cpus_allowed_policy` is `split` always: each queue has one core",
             "t.fio:11: `nrfiles` has no meaning here and is ignored",
+            "t.fio:12: `thinktime_blocks` is `iodepth` always: a burst fills the queue",
             "t.fio:9: [two] begins when the job before it has ended, as with `stonewall`",
         ]
     );

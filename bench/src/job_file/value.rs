@@ -40,7 +40,7 @@ pub(super) fn time(text: &str) -> Result<Option<Duration>, String> {
 }
 
 /// A time, in microseconds unless it says otherwise.
-pub(super) fn microseconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn microseconds(text: &str) -> Result<Duration, String> {
     in_unit(text, "us")
 }
 

@@ -41,7 +41,7 @@ pub(super) enum Bound {
 
 impl Bound {
     /// What bounds a measurement: that is told by a name, of the series or of its target. None of
-    /// disks that are more than memory, and of reads among writes.
+    /// disks that are more than memory, of reads among writes, and of hosts that think.
     pub(super) fn of(measurement: &Measurement<'_>) -> Option<Bound> {
         let names = [measurement.name, &measurement.rounds[0].target];
         let named = |word| {
@@ -54,6 +54,7 @@ impl Bound {
         let random = workload.mode.starts_with("rand") && workload.distribution.is_none();
         let alike = random || workload.block_bytes >= LARGE.0;
         match workload.mode.as_str() {
+            _ if workload.think_time.is_some() => None,
             _ if named("null") => Some(Bound::Empty),
             "read" | "randread" if alike && named("malloc") => Some(Bound::Read),
             "write" | "randwrite" if alike && named("malloc") => Some(Bound::Write),

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::workload::Workload;
+use crate::job_file::microseconds;
 
 /// A file.
 #[derive(Debug, Deserialize)]
@@ -200,6 +201,7 @@ fn workload(options: &Options) -> Result<Workload, String> {
     if block_bytes == 0 {
         return Err("bs is zero".to_owned());
     }
+    let depth = number(options, "iodepth", 1)?;
     Ok(Workload {
         mode,
         reads: match mixed {
@@ -207,12 +209,23 @@ fn workload(options: &Options) -> Result<Workload, String> {
             false => None,
         },
         distribution: option(options, "random_distribution").filter(|name| name != "random"),
-        think_time: option(options, "thinktime").filter(|time| time != "0"),
+        think_time: think_time(options, depth)?,
         block_bytes,
-        depth: number(options, "iodepth", 1)?,
+        depth,
         queues: number(options, "numjobs", 1)?,
         controllers: number(options, "targets", 1)?,
     })
+}
+
+/// How long nothing is asked for, and after how many commands if not after all in flight.
+fn think_time(options: &Options, depth: u64) -> Result<Option<String>, String> {
+    let text = option(options, "thinktime").unwrap_or_else(|| "0".to_owned());
+    let time = microseconds(&text).map_err(|error| format!("thinktime: {error}"))?;
+    let blocks = number(options, "thinktime_blocks", 1)?;
+    Ok((!time.is_zero()).then(|| match blocks == depth {
+        true => format!("{} us", time.as_micros()),
+        false => format!("{} us after {blocks}", time.as_micros()),
+    }))
 }
 
 /// Either share may be given.

@@ -112,10 +112,12 @@ fn a_disk_is_held_against_the_work_that_its_name_tells() {
     let limits = json!({ "cores": [0, 1], "figures": [
         row("empty command", 1, 100.0), row("4 KiB read", 1, 400.0), row("4 KiB write", 1, 300.0),
     ] });
-    let run = |mode: &str, target: &str, depth: &str| {
-        let options = json!({ "rw": mode, "iodepth": depth, "target": target });
+    let thinking = |mode: &str, target: &str, depth: &str, microseconds: &str| {
+        let options = json!({ "rw": mode, "iodepth": depth, "target": target,
+                              "thinktime": microseconds });
         result("s", &options, 1e6)
     };
+    let run = |mode: &str, target: &str, depth: &str| thinking(mode, target, depth, "0");
     for (mode, target, name, rate) in [
         ("randwrite", "/a/null.sock", "bare command", "10 M"),
         ("randread", "/a/Malloc0.sock", "bare copy", "2.5 M"),
@@ -139,14 +141,15 @@ fn a_disk_is_held_against_the_work_that_its_name_tells() {
             "{latency}"
         );
     }
-    for (mode, target) in [
-        ("randread", "/a/file.sock"),
-        ("randrw", "/a/malloc.sock"),
-        ("read", "/a/malloc.sock"),
+    for (mode, target, think_time) in [
+        ("randread", "/a/file.sock", "0"),
+        ("randrw", "/a/malloc.sock", "0"),
+        ("read", "/a/malloc.sock", "0"),
+        ("randread", "/a/null.sock", "50"),
     ] {
         let files = report(&[
-            run(mode, target, "1"),
-            run(mode, target, "4"),
+            thinking(mode, target, "1", think_time),
+            thinking(mode, target, "4", think_time),
             limits.clone(),
         ]);
         let files = files.expect("a report");
@@ -375,28 +378,33 @@ fn the_report_is_written_into_a_new_folder() {
 #[test]
 fn another_distribution_or_think_time_is_another_workload() {
     let run = |distribution: &str, think_time: &str, depth: &str| {
+        let blocks = if think_time == "50us" { "1" } else { depth };
         let options = json!({ "rw": "randread", "iodepth": depth, "target": "malloc",
-                              "random_distribution": distribution, "thinktime": think_time });
+                              "random_distribution": distribution,
+                              "thinktime": think_time, "thinktime_blocks": blocks });
         result("a", &options, 1e6)
     };
     let files = [
-        run("random", "0", "1"),
-        run("random", "0", "4"),
-        run("random", "50", "1"),
+        run("random", "0", "2"),
+        run("random", "0us", "4"),
+        run("random", "50", "2"),
         run("random", "50", "4"),
+        run("random", "50us", "2"),
+        run("random", "50us", "4"),
         run("zipf:1.2", "0", "1"),
         run("zipf:1.2", "0", "4"),
     ];
     let files = report(&files).expect("a report");
     let names = names(&files);
     assert_eq!(
-        names[..3],
+        names[..4],
         [
             "depth-randread-4k-q1.svg",
-            "depth-randread-t50-4k-q1.svg",
+            "depth-randread-think-50-us-4k-q1.svg",
+            "depth-randread-think-50-us-after-1-4k-q1.svg",
             "depth-randread-zipf-1-2-4k-q1.svg"
         ]
     );
-    assert!(file(&files, names[1]).contains("4 KiB random reads, thinktime 50: IOPS over"));
-    assert!(file(&files, names[2]).contains("4 KiB random reads, zipf:1.2: IOPS over"));
+    assert!(file(&files, names[1]).contains("4 KiB random reads, thinktime 50 us: IOPS over"));
+    assert!(file(&files, names[3]).contains("4 KiB random reads, zipf:1.2: IOPS over"));
 }

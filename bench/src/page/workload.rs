@@ -22,7 +22,8 @@ pub(super) struct Workload {
     pub(super) reads: Option<u8>,
     /// fio's `random_distribution`, where it is not that all blocks are as likely.
     pub(super) distribution: Option<String>,
-    /// fio's `thinktime`, where commands do not follow one another at once.
+    /// fio's `thinktime`, where commands do not follow one another at once: `50 us`, or `50 us
+    /// after 8` where these are not all that are in flight.
     pub(super) think_time: Option<String>,
     pub(super) block_bytes: u64,
     pub(super) depth: u64,
@@ -71,7 +72,7 @@ impl Workload {
         let mut parts = vec![self.mode.clone()];
         parts.extend(self.reads.map(|reads| format!("r{reads}")));
         parts.extend(self.distribution.clone());
-        parts.extend(self.think_time.as_ref().map(|time| format!("t{time}")));
+        parts.extend(self.think_time.as_ref().map(|time| format!("think {time}")));
         if self.block_bytes > 0 {
             parts.push(short_size(self.block_bytes));
         }

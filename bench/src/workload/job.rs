@@ -8,6 +8,7 @@
 //! the reactor has read, and the more there is of it for each command, the fewer commands are under
 //! way between two cores that are far apart.
 
+mod outcome;
 mod pace;
 
 use std::mem;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use bdev::memory::{GuestMemory, Iova};
 use nvme::spec::{CommandId, Cqe, Nsid, NvmOpcode, Sqe, Status};
 
+pub(super) use self::outcome::JobOutcome;
 use self::pace::{Pace, nanoseconds};
 use super::block::Generation;
 use super::extent::{Chunk, Extent};
@@ -53,17 +55,6 @@ pub(super) struct JobSeed {
     pub(super) flush: bool,
     pub(super) plan: Plan,
     pub(super) signals: Arc<Signals>,
-}
-
-/// What came of a job.
-#[derive(Debug)]
-pub(super) struct JobOutcome {
-    pub(super) tally: Tally,
-    pub(super) elapsed: Duration,
-    pub(super) blocks_verified: u64,
-    /// How long other threads had the core.
-    pub(super) off_core: Duration,
-    pub(super) failure: Option<Failure>,
 }
 
 /// A place for a command in flight; its number is the command's identifier.
@@ -330,8 +321,11 @@ impl Job {
     fn next_burst<T: Traffic>(&mut self, traffic: &mut T) -> Result<(), Failure> {
         let signals = &self.signals;
         self.last_ns = self.pace.think(self.last_ns, || signals.stopped());
-        self.refill(traffic, self.last_ns)?;
-        Ok(self.queue.ring()?)
+        if !self.signals.stopped() {
+            self.refill(traffic, self.last_ns)?;
+            self.queue.ring()?;
+        }
+        Ok(())
     }
 
     /// Submits commands in all free slots, as far as there are any.
@@ -476,19 +470,6 @@ impl Job {
             lba: self.extent.lba(command.chunk),
             nsid: self.nsid,
             status,
-        }
-    }
-}
-
-impl JobOutcome {
-    /// That of a job which could not begin.
-    pub(super) fn failed(failure: Failure) -> JobOutcome {
-        JobOutcome {
-            tally: Tally::new(),
-            elapsed: Duration::ZERO,
-            blocks_verified: 0,
-            off_core: Duration::ZERO,
-            failure: Some(failure),
         }
     }
 }
