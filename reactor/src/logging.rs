@@ -2,6 +2,7 @@
 //! its own empties. Lines that find it full are counted and said.
 
 use std::io::{self, Write};
+use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -37,6 +38,12 @@ pub fn start(level: tracing::Level) -> Logs {
         .with_target(false)
         .with_writer(logs.clone())
         .init();
+    // A panic ends the process, and these lines say why.
+    let (last, hook) = (logs.clone(), panic::take_hook());
+    panic::set_hook(Box::new(move |info| {
+        last.drain();
+        hook(info);
+    }));
     logs
 }
 

@@ -78,8 +78,14 @@ fn a_reactor_whose_client_says_something_is_not_idle() {
     let (mut reactor, socket, _folder) = reactor();
     rest(&mut reactor);
     let client = thread::spawn(move || Client::connect(&socket).unwrap());
-    poll(&mut reactor, client);
-    assert_ne!(reactor.busy_ns, 0);
+    let _client = poll(&mut reactor, client);
+    let busy_ns = reactor.busy_ns;
+    assert_ne!(busy_ns, 0);
+    // What it said counts once, though it is likely to go on.
+    let silent = thread::spawn(|| thread::sleep(Duration::from_millis(5)));
+    poll(&mut reactor, silent);
+    assert_eq!(reactor.busy_ns, busy_ns);
+    assert!(reactor.now_ns > busy_ns);
 }
 
 /// The client talks with another reactor.
