@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bdev::{IoContext, IoLimits, PASS_BYTES};
+use nix::sys::prctl;
 use nvme::pcie::message::{Envelope, FromGroup, GroupId};
 use nvme::pcie::poll_group::{GroupSeed, PollGroup, Rest};
 
@@ -110,6 +111,10 @@ fn tell_control(post: &Post, mut message: ToControl) {
 impl Reactor {
     fn new(seed: ReactorSeed) -> anyhow::Result<Reactor> {
         cpu::pin(seed.core)?;
+        if matches!(seed.idle, Idle::Sleep(_)) {
+            // Or each sleep would be 50 us longer than it is said to be.
+            prctl::set_timerslack(1).context("sleeps cannot be made exact")?;
+        }
         let context = IoContext::new(seed.limits)?;
         context.set_worker_cores(seed.worker_cores);
         let origin = Instant::now();
