@@ -27,6 +27,15 @@ two_cores() {
     client=${cores[0]} reactor=${cores[-1]}
 }
 
+# await_ready FILE COUNT PROCESS: waits for as many lines of a daemon that say `ready`; false if it
+# ends before.
+await_ready() {
+    until [ "$(grep -cs '^ready ' "$1")" = "$2" ]; do
+        kill -0 "$3" 2>/dev/null || return 1
+        sleep 0.1
+    done
+}
+
 # What a script starts or makes is given to `at_exit`, so that Ctrl-C leaves nothing behind.
 exit_commands=()
 at_exit() { exit_commands=("$*" "${exit_commands[@]}"); }

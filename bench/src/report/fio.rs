@@ -10,8 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize as DeriveSerialize;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::Finished;
-use super::{PERCENTILES, join, per_second};
+use super::{Finished, PERCENTILES, join, per_second};
 use crate::workload::{Direction, Mix, Outcome, Placement, Plan};
 
 /// The name of a job that has none.
@@ -262,9 +261,9 @@ mod tests {
     use nix::errno::Errno;
     use serde_json::Value;
 
-    use super::super::Distance;
     use super::*;
     use crate::cores::Core;
+    use crate::report::Distance;
     use crate::workload::{self, Failure};
 
     /// The object, as a tool reads it.
